@@ -1,0 +1,1 @@
+"""Use cases: each builds a plan or a result, and prints nothing."""

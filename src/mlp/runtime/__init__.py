@@ -1,0 +1,1 @@
+"""What runs inside a stage, a training process or the recorder."""
