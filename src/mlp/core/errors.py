@@ -1,5 +1,7 @@
 """Our own error tree: each error says what failed, how to fix it, and which exit code follows."""
 
+import errno
+
 
 class MlpError(Exception):
     """Base of every error that `mlp` shows to its user.
@@ -57,3 +59,23 @@ class UserCodeError(MlpError):
     """The user's own code failed; its last log lines are the cause."""
 
     exit_code = 6
+
+
+_OS_FIXES = {
+    errno.ENOSPC: "free some space, then run it again: `df -h` shows where it is full",
+    errno.EDQUOT: "your disk quota is used up: free some space, then run it again",
+    errno.EROFS: "mlp keeps its state under .mlp/ in the project: make the disk writable",
+    errno.EACCES: "check the owner and the mode of that file or directory",
+    errno.EPERM: "check the owner and the mode of that file or directory",
+    errno.EMFILE: "raise the limit of open files: `ulimit -n 4096`",
+}
+
+
+def from_os_error(error: OSError) -> ConfigurationError:
+    """What the operating system refused, with what can be done about it; `error` is chained."""
+    names = [str(name) for name in (error.filename, error.filename2) if name is not None]
+    where = f": {' -> '.join(names)}" if names else ""
+    reason = error.strerror or str(error) or type(error).__name__
+    known = ConfigurationError(f"{reason.lower()}{where}", fix=_OS_FIXES.get(error.errno or 0, ""))
+    known.__cause__ = error
+    return known

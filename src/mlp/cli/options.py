@@ -1,0 +1,38 @@
+"""The options that several verbs share."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+json_output = click.option(
+    "--json", "json_output", is_flag=True, help="One JSON document on standard output."
+)
+dry_run = click.option("--dry-run", is_flag=True, help="Show what would be done, and stop.")
+env = click.option("--env", metavar="NAME", help="An environment of mlp.yaml: a key of `envs`.")
+config = click.option(
+    "--config",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Set a key of mlp.yaml for this call; may be repeated.",
+)
+overrides = click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Set a param in params.yaml, as in train.lr=0.01; recorded with the run.",
+)
+force = click.option("--force", is_flag=True, help="Run stages that have not changed, too.")
+yes = click.option("--yes", is_flag=True, help="Do not ask.")
+
+
+def common(function: F) -> F:
+    """What every verb takes that works on a project."""
+    traceback = click.option(
+        "--traceback", is_flag=True, expose_value=False, help="Show where an error came from."
+    )
+    return env(config(traceback(function)))

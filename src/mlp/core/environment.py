@@ -1,0 +1,61 @@
+"""The environment variables through which `mlp run`, the stage shell and user code meet."""
+
+import json
+import os
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+RUN_ID = "MLP_RUN_ID"
+RUN_DIR = "MLP_RUN_DIR"
+TRACKING_URI = "MLP_TRACKING_URI"
+STAGE = "MLP_STAGE"
+STAGE_RUN_ID = "MLP_STAGE_RUN_ID"
+LAUNCH = "MLP_LAUNCH"
+USER_SHELL = "MLP_USER_SHELL"
+
+# What a stage's plain MLflow calls go to: the tracking-store plugin of this scheme, which finds the
+# run in the variables above and appends to its event file.
+EVENT_STORE = "mlp://stage"
+
+# Nothing phones home: the tools' own analytics and update checks are off in whatever we start.
+QUIET = {
+    "DVC_NO_ANALYTICS": "true",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+}
+
+
+class Stage(NamedTuple):
+    """The stage that a process belongs to."""
+
+    run_id: str
+    run_dir: str
+    name: str
+    stage_run_id: str
+    launch: Mapping[str, Any]
+
+
+def stage(environ: Mapping[str, str] = os.environ) -> Stage | None:
+    """The stage that this process belongs to, None outside of `mlp run`."""
+    if STAGE_RUN_ID not in environ:
+        return None
+    return Stage(
+        environ[RUN_ID],
+        environ[RUN_DIR],
+        environ[STAGE],
+        environ[STAGE_RUN_ID],
+        json.loads(environ.get(LAUNCH, "{}")),
+    )
+
+
+def rank(environ: Mapping[str, str] = os.environ) -> int:
+    """This process's rank among those that train one model (torchrun sets it); 0 alone."""
+    return int(environ.get("RANK", "0"))
+
+
+def rank_prefix(stage: Stage, environ: Mapping[str, str] = os.environ) -> str | None:
+    """What the names of this rank's metrics begin with, None where the rank is not to record."""
+    number = rank(environ)
+    if number == 0:
+        return ""
+    return f"rank_{number}/" if stage.launch.get("log_all_ranks") else None

@@ -1,0 +1,60 @@
+"""The project that a command works on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlp.core import config as configuration
+from mlp.core.config import Config
+from mlp.core.errors import ConfigurationError
+from mlp.core.layout import Layout
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """A directory with an mlp.yaml, and what it says."""
+
+    layout: Layout
+    config: Config
+    env: str | None = None
+
+    @property
+    def root(self) -> Path:
+        """The directory of mlp.yaml, absolute."""
+        return self.layout.root
+
+    @property
+    def tracking_uri(self) -> str:
+        """Where runs are recorded, with a relative SQLite file or folder made absolute."""
+        return absolute_uri(
+            self.config.tracking.uri or configuration.DEFAULT_TRACKING_URI, self.root
+        )
+
+
+def load(
+    start: Path | None = None, *, env: str | None = None, settings: Sequence[str] = ()
+) -> Project:
+    """The project around `start` (the working directory).
+
+    Raises ConfigurationError where there is none or its mlp.yaml has mistakes.
+    """
+    start = (start or Path.cwd()).absolute()
+    for folder in (start, *start.parents):
+        layout = Layout(folder)
+        if layout.config.is_file():
+            text = layout.config.read_text(encoding="utf-8", errors="replace")
+            return Project(layout, configuration.parse(text, "mlp.yaml", env, settings), env)
+    raise ConfigurationError(
+        f"there is no mlp.yaml in {start} or above",
+        fix="mlp init NAME makes a project; mlp init --existing adopts a repository",
+    )
+
+
+def absolute_uri(uri: str, root: Path) -> str:
+    """A tracking address that means the same from every working directory."""
+    prefix = "sqlite:///"
+    if uri.startswith(prefix) and not uri.startswith(prefix + "/"):
+        return f"{prefix}{root / uri.removeprefix(prefix)}"
+    if "://" not in uri and uri.partition(":")[0] not in ("databricks", "file", "uc"):
+        return str(root / uri)
+    return uri

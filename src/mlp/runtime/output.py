@@ -1,0 +1,108 @@
+"""Runs a command with its output going to the terminal and to a log file, secrets masked in both.
+
+A terminal stays a terminal for the command (progress bars work): it gets a pseudo-terminal then.
+"""
+
+import contextlib
+import fcntl
+import os
+import select
+import signal
+import subprocess
+import termios
+from collections.abc import Iterator, Mapping, Sequence
+
+from mlp.core.secrets import Masker
+
+_PARENT_CHECK_S = 0.5
+
+
+def run_teed(command: Sequence[str], variables: Mapping[str, str], log: str, masker: Masker) -> int:
+    """Run `command` to its end; returns its exit code, 128 + N where signal N killed it.
+
+    SIGTERM is passed on to the command and all it started. When the process that called us dies
+    (`kill -9` of `mlp run`), they are ended too: nobody would be there to record their outputs.
+    """
+    os.makedirs(os.path.dirname(log), exist_ok=True)
+    channels = [_channel(1), _channel(2)]
+    child = subprocess.Popen(
+        command, env=dict(variables), stdout=channels[0][1], stderr=channels[1][1]
+    )
+    for _, inner in channels:
+        os.close(inner)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command hears it from the terminal itself
+    signal.signal(signal.SIGTERM, lambda *_: _end_tree(child.pid, signal.SIGTERM))
+    with open(log, "ab", buffering=0) as file:
+        _copy({channels[0][0]: 1, channels[1][0]: 2}, file.fileno(), child, masker)
+    code = child.wait()
+    return code if code >= 0 else 128 - code
+
+
+def _channel(fd: int) -> tuple[int, int]:
+    """(outer, inner) ends for one output of the command."""
+    if not os.isatty(fd):
+        return os.pipe()
+    outer, inner = os.openpty()
+    attributes = termios.tcgetattr(inner)
+    attributes[1] &= ~termios.OPOST  # the real terminal turns \n into \r\n, once
+    termios.tcsetattr(inner, termios.TCSANOW, attributes)
+    size = fcntl.ioctl(fd, termios.TIOCGWINSZ, b"\0" * 8)
+    fcntl.ioctl(inner, termios.TIOCSWINSZ, size)
+    return outer, inner
+
+
+def _copy(
+    outputs: dict[int, int], log: int, child: "subprocess.Popen[bytes]", masker: Masker
+) -> None:
+    """Copy each output to its terminal and to the log until all are closed."""
+    parent = os.getppid()
+    streams = {fd: masker.stream() for fd in outputs}
+    while outputs:
+        readable, _, _ = select.select(list(outputs), [], [], _PARENT_CHECK_S)
+        if os.getppid() != parent:
+            _end_tree(child.pid, signal.SIGKILL)
+        if not readable and child.poll() is not None:
+            break  # ended, but something it left behind in the background holds the output open
+        for fd in readable:
+            data = _read(fd)
+            text = streams[fd].feed(data) if data else streams[fd].flush()
+            for sink in (outputs[fd], log):
+                with contextlib.suppress(OSError):  # a closed terminal or a full disk
+                    _write_all(sink, text)
+            if not data:
+                del outputs[fd]
+
+
+def _read(fd: int) -> bytes:
+    try:
+        return os.read(fd, 65536)
+    except OSError:  # how a pseudo-terminal says that its other end is closed
+        return b""
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(fd, data) :]
+
+
+def _end_tree(pid: int, number: signal.Signals) -> None:
+    for process in [*_descendants(pid), pid]:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, number)
+
+
+def _descendants(pid: int) -> Iterator[int]:
+    """The processes below `pid`, the deepest first (Linux; elsewhere none)."""
+    try:
+        threads = os.listdir(f"/proc/{pid}/task")  # noqa: PTH208
+        children = " ".join(_text(f"/proc/{pid}/task/{thread}/children") for thread in threads)
+    except OSError:
+        return
+    for child in children.split():
+        yield from _descendants(int(child))
+        yield int(child)
+
+
+def _text(path: str) -> str:
+    with open(path, encoding="ascii") as file:
+        return file.read()

@@ -1,0 +1,90 @@
+"""What a training script calls: `mlp.trainer`, `mlp.log`, `mlp.log_model`.
+
+Each works inside a stage that `mlp run` started, and outside of one too, where it does what the
+tool below does by itself: the script stays an ordinary script.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlp.adapters import tracking
+from mlp.adapters import trainer as lightning
+from mlp.adapters.journal import Journal
+from mlp.core import environment
+from mlp.core.layout import RunLayout
+from mlp.core.secrets import Masker
+
+if TYPE_CHECKING:
+    import pytorch_lightning as pl
+
+_journals: dict[str, Journal] = {}
+
+
+def trainer(**kwargs: Any) -> "pl.Trainer":
+    """A `pytorch_lightning.Trainer` for the place where this process runs.
+
+    Devices, nodes, strategy, logger, checkpoints and resuming are set from the launch; every
+    keyword is Lightning's own, and wins. Raises ConfigurationError where a keyword contradicts the
+    launch, MissingExtraError without Lightning.
+    """
+    stage = environment.stage()
+    if stage is None:
+        placement = lightning.Placement("single", 1, 1, None, None)
+        return lightning.trainer(placement, None, None, **kwargs)
+    launch = stage.launch
+    placement = lightning.Placement(
+        strategy=launch.get("strategy", "single"),
+        nodes=launch.get("nodes", 1),
+        processes_per_node=launch.get("processes_per_node", 1),
+        checkpoints=RunLayout(Path(stage.run_dir)).checkpoints(stage.stage_run_id),
+        run_id=stage.stage_run_id,
+        stage=stage.name,
+    )
+    return lightning.trainer(placement, log, _log_hyperparameters, **kwargs)
+
+
+def log(metrics: Mapping[str, float], step: int | None = None) -> None:
+    """Record metric values of one step in this stage's run. Never raises, never blocks.
+
+    Outside of a run it does nothing. Of several ranks, only rank 0 records, unless the launch has
+    `log_all_ranks`: the names of the others begin with `rank_R/` then.
+    """
+    stage = environment.stage()
+    if stage is None:
+        return
+    prefix = environment.rank_prefix(stage)
+    if prefix is None:
+        return
+    values = {f"{prefix}{name}": value for name, value in metrics.items()}
+    _journal(stage).metrics(stage.stage_run_id, values, step or 0)
+
+
+def log_model(model: Any, example: Any = None, name: str = "model", **kwargs: Any) -> None:
+    """Log a trained model with its signature and an input example, as MLflow stores models.
+
+    `model` is a LightningModule, a torch module, a scikit-learn estimator or an
+    `mlflow.pyfunc.PythonModel`; `example` a few input rows (numpy array, tensor or DataFrame), from
+    which the signature is inferred. `kwargs` go to MLflow's `log_model`. Of several ranks, rank 0
+    logs. Raises UsageError for a model of another kind.
+    """
+    stage = environment.stage()
+    if stage is not None and environment.rank() != 0:
+        return
+    tracking.log_model(model, example, name, **kwargs)
+
+
+def _log_hyperparameters(values: Mapping[str, object]) -> None:
+    stage = environment.stage()
+    if stage is not None and values:
+        texts = {name: str(value) for name, value in values.items()}
+        _journal(stage).record("params", stage.stage_run_id, values=texts)
+
+
+def _journal(stage: environment.Stage) -> Journal:
+    """The event file of this process, opened at the first use."""
+    if stage.run_dir not in _journals:
+        directory = str(RunLayout(Path(stage.run_dir)).events)
+        _journals[stage.run_dir] = Journal(directory, Masker(os.environ).text)
+    return _journals[stage.run_dir]
