@@ -1,11 +1,13 @@
 """The door to DVC: data versions, pipelines, the lock."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import logging
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlp.core.errors import ConfigurationError, MlpError, RemoteError, UsageError, UserCodeError
+from mlp.core.errors import ConfigurationError, RemoteError, StageFailed, UsageError
 from mlp.core.pipeline import DataItem, PlannedStage, StageState, flatten
 
 if TYPE_CHECKING:
@@ -28,8 +30,11 @@ def root(start: Path) -> Path | None:
 
 def init(path: Path, *, no_scm: bool = False) -> None:
     """Make `path` a DVC project with DVC's analytics off."""
+    import logging
+
     from dvc.repo import Repo
 
+    logging.getLogger("dvc.repo.init").setLevel(logging.WARNING)  # says "Initialized" on stdout
     with translated("initialising DVC"):
         repo = Repo.init(str(path), no_scm=no_scm)
         with repo.config.edit("repo") as settings:
@@ -43,6 +48,8 @@ def opened(path: Path) -> Iterator["Repo"]:
     with translated("opening the DVC project"):
         from dvc.repo import Repo
 
+        # What DVC says of each stage, mlp says itself.
+        logging.getLogger("dvc").setLevel(logging.WARNING)
         with Repo(str(path)) as repo:
             yield repo
 
@@ -58,13 +65,12 @@ def reproduce(
     targets: Sequence[str],
     *,
     force: bool,
-    no_commit: bool,
     begun: Begun,
     ended: Ended,
 ) -> None:
     """Run what DVC says must run, telling `begun` and `ended` of each stage, in order.
 
-    Raises UserCodeError where a stage fails. The order, the cache and the lock are all DVC's.
+    Raises StageFailed where a stage fails. The order, the cache and the lock are all DVC's.
     """
 
     def one(stage: "Stage", **kwargs: Any) -> "Stage | None":
@@ -75,20 +81,30 @@ def reproduce(
         begun(stage.addressing)
         try:
             changed = _reproduce_stage(stage, **kwargs)
-        except BaseException:
+        except OSError:
             ended(stage.addressing, None, True)
             raise
+        except DvcException as e:
+            ended(stage.addressing, None, True)
+            raise _stage_failure(stage.addressing, e) from e
         ended(stage.addressing, _state(stage), bool(changed))
         return changed
 
+    from dvc.exceptions import DvcException, ReproductionError
+
     with opened(path) as repo:
-        repo.reproduce(
-            list(targets) or None,
-            force=force,
-            no_commit=no_commit,
-            run_cache=not no_commit,
-            repro_fn=one,
-        )
+        try:
+            repo.reproduce(list(targets) or None, force=force, repro_fn=one)
+        except ReproductionError as e:  # DVC's wrapping of what `one` raised
+            raise (e.__cause__ or e) from e
+
+
+def count(path: Path, targets: Sequence[str]) -> int:
+    """How many stages `reproduce` would look at."""
+    order: list[Stage] = []
+    with opened(path) as repo:
+        repo.reproduce(list(targets) or None, repro_fn=lambda stage, **_: order.append(stage))
+    return sum(map(_is_pipeline, order))
 
 
 def plan(path: Path, targets: Sequence[str], *, force: bool) -> tuple[PlannedStage, ...]:
@@ -121,6 +137,10 @@ def _within(path: str, folder: str) -> bool:
 
 def _reasons(stage: "Stage") -> Iterator[str]:
     """DVC's status of a stage in words."""
+    entries = [*stage.deps, *stage.outs]
+    if entries and not any(entry.hash_info for entry in entries):
+        yield "it has not run yet"
+        return
     for entry in stage.status().get(stage.addressing, []):
         if isinstance(entry, str):
             yield {
@@ -148,6 +168,42 @@ def plots(path: Path) -> tuple[str, ...]:
     """The paths of every plot's data or image in the project."""
     with opened(path) as repo:
         return tuple(repo.index._plot_sources)
+
+
+def cached_files(path: Path, digests: Iterable[str]) -> dict[str, Path]:
+    """Where the versions with these digests lie in the local cache; those that it lacks are left
+    out. A directory's is the file that lists it: `directory_entries` reads that."""
+    with opened(path) as repo:
+        # DVC 2 kept its objects elsewhere; DVC 3 still reads them.
+        stores = (repo.cache.local, repo.cache.legacy)
+        return {
+            digest: Path(store.oid_to_path(digest))
+            for digest in digests
+            for store in reversed(stores)
+            if Path(store.oid_to_path(digest)).is_file()
+        }
+
+
+def directory_entries(path: Path, digest: str) -> dict[str, str] | None:
+    """The files of a directory's version, by their path in it, with the digest of each.
+
+    None where the local cache does not have that version's list. Raises ConfigurationError where
+    the list is damaged.
+    """
+    from dvc_data.hashfile.hash_info import HashInfo
+    from dvc_data.hashfile.tree import Tree
+    from dvc_objects.errors import ObjectFormatError
+
+    with opened(path) as repo:
+        for store in (repo.cache.local, repo.cache.legacy):
+            if not Path(store.oid_to_path(digest)).is_file():
+                continue
+            try:
+                tree = Tree.load(store, HashInfo(store.hash_name, digest), store.hash_name)
+            except ObjectFormatError as e:
+                raise ConfigurationError(str(e), fix="dvc fetch") from e
+            return {"/".join(key): str(info.value) for key, _, info in tree if info}
+    return None
 
 
 def _is_pipeline(stage: "Stage") -> bool:
@@ -185,14 +241,12 @@ def translated(doing: str) -> Iterator[None]:
     from dvc import exceptions as dvc
     from dvc.config import ConfigError
     from dvc.lock import LockError
-    from dvc.stage.exceptions import StageCmdFailedError, StageNotFound
-    from dvc.utils.strictyaml import YAMLValidationError
+    from dvc.stage.exceptions import StageNotFound
     from dvc.utils.serialize import ParseError
+    from dvc.utils.strictyaml import YAMLValidationError
 
     try:
         yield
-    except dvc.ReproductionError as e:
-        raise _stage_failure(e, StageCmdFailedError) from e
     except dvc.NotDvcRepoError as e:
         raise ConfigurationError("this is not a DVC project", fix="dvc init") from e
     except LockError as e:
@@ -211,14 +265,15 @@ def translated(doing: str) -> Iterator[None]:
         raise ConfigurationError(f"{doing}: {e}", cause=_chain(e)) from e
 
 
-def _stage_failure(error: Exception, command_failed: type[Exception]) -> MlpError:
+def _stage_failure(stage: str, error: Exception) -> StageFailed:
     """What made DVC give a stage up: its command, or something around it."""
-    cause = error.__cause__
-    if cause is None or isinstance(cause, command_failed):
-        return UserCodeError(str(error), cause=_chain(error))
-    if isinstance(cause, OSError):
-        raise cause
-    return UserCodeError(str(error), cause=_chain(error))
+    status = re.search(r"exited with (-?\d+)$", str(error))
+    return StageFailed(
+        f"stage {stage!r} failed",
+        stage=stage,
+        status=int(status[1]) if status else None,
+        cause=_chain(error),
+    )
 
 
 def _yaml_message(error: Exception) -> str:

@@ -6,14 +6,17 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
+from mlp.core.comparison import FileChange
 from mlp.core.errors import ConfigurationError
 from mlp.core.provenance import Code
 from mlp.core.secrets import mask_urls
 
 # An untracked file above this size is data rather than code: it stays out of a run's patch.
 MAX_UNTRACKED_BYTES = 5 * 2**20
+_STATUS = {"A": "added", "D": "deleted", "T": "type changed"}
 _KEYS = (".pem", ".key", ".p12", ".pfx", ".kdbx", ".keystore")
 _KEY_NAMES = ("id_rsa", "id_ed25519", "id_ecdsa", "id_dsa", ".netrc", ".pypirc", "credentials")
 
@@ -27,7 +30,7 @@ def _run(
     arguments: Sequence[str], cwd: Path, variables: Mapping[str, str] | None, data: bytes = b""
 ) -> bytes:
     # The user's hooks and optional index refreshes are not ours to trigger.
-    environ = os.environ | {"GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"} | (variables or {})
+    environ = {**os.environ, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C", **(variables or {})}
     try:
         done = subprocess.run(
             ["git", *arguments], cwd=cwd, env=environ, input=data, capture_output=True, check=True
@@ -86,6 +89,82 @@ def code(path: Path, ignore: Sequence[str] = ()) -> tuple[Code, bytes]:
         ),
         patch,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Trees:
+    """States of a repository, each a commit with a patch on top, as git trees.
+
+    `ids` has None where git could not make the state, with the reason in `failures` at its place.
+    """
+
+    top: Path
+    ids: tuple[str | None, ...]
+    failures: tuple[str, ...]
+    variables: Mapping[str, str]
+
+
+@contextmanager
+def trees(path: Path, states: Sequence[tuple[str | None, bytes]]) -> Iterator[Trees]:
+    """The states (commit, patch as `code` makes it), in a scratch index and object store.
+
+    Raises ConfigurationError outside of a repository.
+    """
+    top = repository(path)
+    if top is None:
+        raise ConfigurationError(f"{path} is not in a git repository")
+    with _scratch_index(top) as variables:
+        made = [_tree(top, commit, patch, variables) for commit, patch in states]
+        ids, failures = (tuple(part) for part in zip(*made, strict=True))
+        yield Trees(top, ids, failures, variables)
+
+
+def _tree(
+    top: Path, commit: str | None, patch: bytes, variables: Mapping[str, str]
+) -> tuple[str | None, str]:
+    try:
+        _run(["read-tree", f"{commit}^{{tree}}" if commit else "--empty"], top, variables)
+    except ConfigurationError:
+        return None, f"commit {commit} is not in this clone"
+    try:
+        if patch:
+            apply = ["apply", "--cached", "--whitespace=nowarn", "-"]
+            _run(apply, top, variables, patch)
+        return _run(["write-tree"], top, variables).decode().strip(), ""
+    except ConfigurationError as e:
+        return None, f"its uncommitted changes do not apply to commit {commit}: {e.cause}"
+
+
+def changed_files(trees: Trees, before: str, after: str) -> tuple[FileChange, ...]:
+    """The files that differ between two trees, by their path from the repository's root."""
+    compare = ["diff-tree", "-r", "-z", "--no-renames", "--no-ext-diff"]
+    found = _run([*compare, "--name-status", before, after], trees.top, trees.variables)
+    fields = [os.fsdecode(field) for field in found.split(b"\0")]
+    status = dict(zip(fields[1::2], fields[0::2], strict=False))
+    changes = []
+    counts = _run([*compare, "--numstat", before, after], trees.top, trees.variables)
+    for entry in filter(None, counts.split(b"\0")):
+        added, removed, name = entry.split(b"\t", 2)
+        lines = [None if count == b"-" else int(count) for count in (added, removed)]
+        file = os.fsdecode(name)
+        changes.append(FileChange(file, _STATUS.get(status[file], "modified"), *lines))
+    return tuple(changes)
+
+
+def file_names(trees: Trees, tree: str) -> frozenset[str]:
+    """Every file of a tree, by its path from the repository's root."""
+    listed = _run(
+        ["ls-tree", "-r", "-z", "--full-tree", "--name-only", tree], trees.top, trees.variables
+    )
+    return frozenset(_names(listed))
+
+
+def content(trees: Trees, tree: str, name: str) -> bytes | None:
+    """A file of a tree, None where the tree has none of that name."""
+    try:
+        return _run(["cat-file", "blob", f"{tree}:{name}"], trees.top, trees.variables)
+    except ConfigurationError:
+        return None
 
 
 @contextmanager
@@ -166,3 +245,104 @@ def _submodules(top: Path) -> dict[str, str]:
     lines = git(["submodule", "status"], top).splitlines()
     fields = (line[1:].split(" ") for line in lines)
     return {name: commit for commit, name, *_ in fields}
+
+
+# --- repositories that mlp makes and updates ----------------------------------------------------
+
+
+def init(path: Path) -> None:
+    """Make `path` a repository of its own, on the branch main."""
+    git(["init", "--quiet", "--initial-branch=main"], path)
+
+
+def commit_all(path: Path, message: str) -> str:
+    """Commit all that git does not ignore; returns the commit. The user's hooks are not run."""
+    git(["add", "--all"], path)
+    git([*_identity(path), "commit", "--quiet", "--no-verify", f"--message={message}"], path)
+    return git(["rev-parse", "HEAD"], path).strip()
+
+
+def has_identity(path: Path) -> bool:
+    """Whether git knows whose name to put under a commit."""
+    try:
+        git(["var", "GIT_AUTHOR_IDENT"], path)
+        git(["var", "GIT_COMMITTER_IDENT"], path)
+    except ConfigurationError:
+        return False
+    return True
+
+
+def _identity(path: Path) -> list[str]:
+    """Options with a name for commits, where git has none (a fresh machine, CI)."""
+    if has_identity(path):
+        return []
+    return ["-c", "user.name=mlp", "-c", "user.email=mlp@localhost"]
+
+
+def uncommitted_files(top: Path) -> tuple[str, ...]:
+    """Tracked files that differ from the last commit, those of a conflict among them."""
+    listed = _run(["diff", "--name-only", "-z", "HEAD"], top, None)
+    return tuple(_names(listed))
+
+
+def newest_with_trailer(top: Path, key: str) -> tuple[str, str] | None:
+    """The newest commit of HEAD's history with the trailer `key`, and its value."""
+    form = f"%H %(trailers:key={key},valueonly,separator=%x20)"
+    for line in git(["log", "--topo-order", f"--grep=^{key}:", f"--format={form}"], top).split(
+        "\n"
+    ):
+        commit, _, value = line.partition(" ")
+        if value.strip():
+            return commit, value.strip()
+    return None
+
+
+def is_shallow(top: Path) -> bool:
+    """Whether the clone lacks the older part of its history."""
+    return git(["rev-parse", "--is-shallow-repository"], top).strip() == "true"
+
+
+def file_at(top: Path, commit: str, name: str) -> str:
+    """The text of a file in a commit; ConfigurationError if it is not there."""
+    return git(["show", f"{commit}:{name}"], top)
+
+
+def replaced(
+    top: Path, base: str, folder: Path, keep: str, *, dry_run: bool
+) -> tuple[str, tuple[str, ...]]:
+    """`base` with the files in `folder` in place of all its own, except those under `keep`.
+
+    Returns the tree, and the files in which it differs from `base`. Neither the work tree nor the
+    user's index is touched; with `dry_run` the repository gets no objects either.
+    """
+    with _scratch_index(top) as scratch:
+        variables = scratch if dry_run else {"GIT_INDEX_FILE": scratch["GIT_INDEX_FILE"]}
+        directory = git(["rev-parse", "--absolute-git-dir"], top).removesuffix("\n")
+        variables = {**variables, "GIT_DIR": directory, "GIT_WORK_TREE": str(folder)}
+        git(["read-tree", base], folder, variables=variables)
+        chosen = ["--", ".", f":(exclude){keep}"]
+        git(["add", "--all", "--force", *chosen], folder, variables=variables)
+        tree = git(["write-tree"], folder, variables=variables).strip()
+        names = _run(["diff-tree", "-r", "-z", "--name-only", base, tree], folder, variables)
+    return tree, tuple(_names(names))
+
+
+def commit_tree(top: Path, tree: str, parent: str, message: str) -> str:
+    """A commit of `tree` on top of `parent`, on no branch."""
+    made = [*_identity(top), "commit-tree", tree, "-p", parent, "-m", message]
+    return git(made, top).strip()
+
+
+def merge(top: Path, commit: str, message: str) -> tuple[str, ...]:
+    """Merge `commit` into what is checked out; returns the files in conflict, as git left them.
+
+    Raises ConfigurationError where git does not begin (a file of the user's is in the way).
+    """
+    try:
+        git([*_identity(top), "merge", "--quiet", "--ff", f"--message={message}", commit], top)
+    except ConfigurationError:
+        conflicts = _names(_run(["diff", "--name-only", "-z", "--diff-filter=U"], top, None))
+        if not conflicts:
+            raise
+        return tuple(conflicts)
+    return ()

@@ -175,7 +175,8 @@ def _keys(model: type[BaseModel], path: Path) -> list[str]:
             break
         field = current.model_fields.get(str(part))
         current = _section(field.annotation) if field else None
-    return list(current.model_fields) if isinstance(current, type) else list(Launch.model_fields)
+    known = isinstance(current, type) and issubclass(current, BaseModel)
+    return list(current.model_fields if known else Launch.model_fields)
 
 
 def _section(annotation: Any) -> Any:

@@ -61,6 +61,23 @@ class UserCodeError(MlpError):
     exit_code = 6
 
 
+class StageFailed(UserCodeError):  # noqa: N818 - what happened, in the pipeline's terms
+    """A stage's command ended with `status`, None where DVC gave the stage up around it."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        stage: str = "",
+        status: int | None = None,
+        fix: str = "",
+        cause: str = "",
+    ) -> None:
+        super().__init__(message, fix=fix, cause=cause)
+        self.stage = stage
+        self.status = status
+
+
 _OS_FIXES = {
     errno.ENOSPC: "free some space, then run it again: `df -h` shows where it is full",
     errno.EDQUOT: "your disk quota is used up: free some space, then run it again",

@@ -1,17 +1,18 @@
 """The events of a run and how one is written as a line. Standard library only.
 
-An event is one JSON object on one line: `at` (seconds since the epoch), `kind`, `run` (the id of
-the run it belongs to) and what the kind needs:
+An event is one JSON object on one line: `at` (seconds since the epoch, when it was recorded),
+`kind`, `run` (mlp's id of the run it belongs to) and what the kind needs:
 
-    run_started   parent, name, stage, tags          a run exists (or is running again)
+    run_started   parent, name, stage, tags, mlflow_id   a run exists (or is running again)
     run_ended     status                             FINISHED, FAILED or KILLED
-    metrics       values {name: float}, step         at one step
+    metrics       values {name: float}, step         at one step; timestamp (ms) if the user's own
     params        values {name: str}
     tags          values {name: str}
-    file          path, to                           a file of the run's directory, an artifact
-    text          text, to                           an artifact small enough to travel here
-    inputs        datasets [{name, digest, size, context}]
-    model         model, name, path, tags, params    a model's directory, ready
+    file          path, to                           a file or directory, an artifact from now on
+    inputs        datasets [{name, digest, profile, context}]
+    model         model, name, path, tags, params, status    a model's directory, complete
+    cached        fingerprint                        of a stage: another run did this work
+    command       command, exit_code                 one command of a stage ended
     dropped       count                              events that a full disk refused
 """
 

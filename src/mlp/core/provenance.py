@@ -1,4 +1,4 @@
-"""What a run was made from: everything that is needed to make it again, or to say why it differs."""
+"""What a run was made from: what is needed to make it again, or to say why it differs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

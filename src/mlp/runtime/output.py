@@ -94,7 +94,7 @@ def _end_tree(pid: int, number: signal.Signals) -> None:
 def _descendants(pid: int) -> Iterator[int]:
     """The processes below `pid`, the deepest first (Linux; elsewhere none)."""
     try:
-        threads = os.listdir(f"/proc/{pid}/task")  # noqa: PTH208
+        threads = os.listdir(f"/proc/{pid}/task")
         children = " ".join(_text(f"/proc/{pid}/task/{thread}/children") for thread in threads)
     except OSError:
         return

@@ -1,0 +1,7 @@
+"""The door to MLflow: delivering events, reading runs back, logging models, its pages."""
+
+from mlp.adapters.tracking.delivery import Delivery
+from mlp.adapters.tracking.models import log_model
+from mlp.adapters.tracking.reading import artifact_text, find_run, list_runs, producer_of
+
+__all__ = ["Delivery", "artifact_text", "find_run", "list_runs", "log_model", "producer_of"]

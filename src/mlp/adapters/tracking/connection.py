@@ -1,0 +1,80 @@
+"""A client of a tracking server, and MLflow's errors as ours."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from mlp.core.environment import QUIET
+from mlp.core.errors import ConfigurationError, MlpError, RemoteError
+from mlp.core.secrets import mask_urls
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+# A server that is away is told of at once instead of after MLflow's own seven tries (minutes).
+_PATIENCE = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+}
+
+
+class Refused(MlpError):  # noqa: N818 - what the server said to one request
+    """The server answered, and will answer the same again: trying once more is no use."""
+
+
+def client(uri: str) -> "MlflowClient":
+    """A client of the server or the SQLite file at `uri`."""
+    for name, value in (QUIET | _PATIENCE).items():
+        os.environ.setdefault(name, value)
+    from mlflow import MlflowClient
+
+    with translated(uri):
+        return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+@contextmanager
+def translated(uri: str) -> Iterator[None]:
+    """MLflow's errors as ours: Refused where trying again is no use, else RemoteError."""
+    from mlflow.exceptions import MlflowException
+    from requests import RequestException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    where = mask_urls(uri)
+    try:
+        yield
+    except MlflowException as e:
+        raise _meaning(e, where, uri) from e
+    except (RequestException, SQLAlchemyError, OSError) as e:
+        raise _unreachable(where, uri, str(e)) from e
+
+
+def _meaning(error: Exception, where: str, uri: str) -> MlpError:
+    text = mask_urls(str(error))
+    if "schema" in text and "upgrade" in text:
+        return ConfigurationError(
+            f"the MLflow store at {where} has the schema of another MLflow version",
+            fix=f"back it up, then: mlflow db upgrade {where}",
+            cause=text,
+        )
+    if getattr(error, "error_code", "") in _FINAL:
+        return Refused(f"MLflow refused: {text}")
+    return _unreachable(where, uri, text)
+
+
+_FINAL = (
+    "INVALID_PARAMETER_VALUE",
+    "RESOURCE_DOES_NOT_EXIST",
+    "RESOURCE_ALREADY_EXISTS",
+    "INVALID_STATE",
+    "BAD_REQUEST",
+    "ENDPOINT_NOT_FOUND",
+    "FEATURE_DISABLED",
+)
+
+
+def _unreachable(where: str, uri: str, cause: str) -> RemoteError:
+    local = uri.startswith("sqlite:")
+    fix = "check the file and its directory" if local else "check that the server is up"
+    return RemoteError(f"cannot reach MLflow at {where}", fix=fix, cause=mask_urls(cause)[:500])

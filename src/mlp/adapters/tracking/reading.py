@@ -1,0 +1,133 @@
+"""Runs read back from the tracking server as plain data."""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlp.adapters.tracking.connection import client, translated
+from mlp.core.errors import UsageError
+from mlp.core.runs import RunRecord, Tag
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+_PIPELINES = f"tags.`{Tag.KIND}` = 'pipeline'"
+
+
+def list_runs(uri: str, experiment: str, limit: int, query: str = "") -> list[RunRecord]:
+    """The newest pipeline runs, the newest first, without their stages."""
+    with translated(uri):
+        server = client(uri)
+        found = server.get_experiment_by_name(experiment)
+        if found is None:
+            return []
+        query = f"{_PIPELINES} and {query}" if query else _PIPELINES
+        runs = server.search_runs([found.experiment_id], query, max_results=limit)
+        return [_record(run) for run in runs]
+
+
+def find_run(uri: str, experiment: str, reference: str) -> RunRecord:
+    """The run that `reference` means, with its stages.
+
+    A reference is a run id (mlp's or MLflow's), eight or more of its first characters, a run's
+    name, or `last`. Raises UsageError where it means none, or several.
+    """
+    with translated(uri):
+        server = client(uri)
+        found = server.get_experiment_by_name(experiment)
+        if found is None:
+            raise UsageError(f"nothing was recorded in {experiment!r} yet", fix="mlp run")
+        run = _find(server, found.experiment_id, reference)
+        return _with_stages(server, run)
+
+
+def artifact_text(uri: str, record: RunRecord, path: str) -> str | None:
+    """The text of an artifact of a run, None where the run has none of that name."""
+    with translated(uri), tempfile.TemporaryDirectory() as scratch:
+        server = client(uri)
+        parent = path.rpartition("/")[0]
+        names = {file.path for file in server.list_artifacts(record.mlflow_id, parent or None)}
+        if path not in names:
+            return None
+        local = server.download_artifacts(record.mlflow_id, path, scratch)
+        return Path(local).read_text(encoding="utf-8", errors="surrogateescape")
+
+
+def producer_of(uri: str, experiment: str, fingerprint: str) -> RunRecord | None:
+    """The pipeline run whose stage did the work with this fingerprint, the newest if several."""
+    with translated(uri):
+        server = client(uri)
+        found = server.get_experiment_by_name(experiment)
+        if found is None:
+            return None
+        query = f"tags.`{Tag.FINGERPRINT}` = '{fingerprint}' and tags.`{Tag.OUTCOME}` = 'ran'"
+        runs = server.search_runs([found.experiment_id], query, max_results=1)
+        if not runs:
+            return None
+        parent = runs[0].data.tags.get("mlflow.parentRunId")
+        return _record(server.get_run(parent)) if parent else _record(runs[0])
+
+
+def _find(server: "MlflowClient", experiment_id: str, reference: str) -> Any:
+    if reference == "last":
+        return _one(server.search_runs([experiment_id], _PIPELINES, max_results=1), reference)
+    quoted = reference.replace("'", "")
+    for query in (
+        f"tags.`{Tag.RUN_ID}` = '{quoted}'",
+        f"attributes.run_name = '{quoted}'",
+        f"tags.`{Tag.RUN_ID}` LIKE '{quoted}%'",
+    ):
+        runs = server.search_runs([experiment_id], query, max_results=3)
+        if runs:
+            return _one(runs, reference)
+    try:
+        return server.get_run(reference)
+    except Exception as e:
+        if _is_absent(e):
+            raise UsageError(
+                f"no run is called {reference!r}", fix="`mlp runs list` shows them"
+            ) from e
+        raise
+
+
+def _is_absent(error: Exception) -> bool:
+    from mlflow.exceptions import MlflowException
+
+    return isinstance(error, MlflowException) and error.error_code in (
+        "RESOURCE_DOES_NOT_EXIST",
+        "INVALID_PARAMETER_VALUE",
+    )
+
+
+def _one(runs: Sequence[Any], reference: str) -> Any:
+    if not runs:
+        raise UsageError("there is no run yet", fix="mlp run")
+    pipelines = [run for run in runs if run.data.tags.get(Tag.KIND) == "pipeline"] or list(runs)
+    if len(pipelines) > 1:
+        ids = ", ".join(run.data.tags.get(Tag.RUN_ID, run.info.run_id)[:12] for run in pipelines)
+        raise UsageError(f"{reference!r} means several runs: {ids}, …", fix="give a longer id")
+    return pipelines[0]
+
+
+def _with_stages(server: "MlflowClient", run: Any) -> RunRecord:
+    query = f"tags.`mlflow.parentRunId` = '{run.info.run_id}'"
+    children = server.search_runs(
+        [run.info.experiment_id], query, order_by=["attributes.start_time ASC"], max_results=1000
+    )
+    return _record(run, [_record(child) for child in children])
+
+
+def _record(run: Any, stages: Sequence[RunRecord] = ()) -> RunRecord:
+    return RunRecord(
+        run_id=run.data.tags.get(Tag.RUN_ID, run.info.run_id),
+        mlflow_id=run.info.run_id,
+        name=run.info.run_name,
+        status=run.info.status,
+        started=run.info.start_time / 1000,
+        ended=run.info.end_time / 1000 if run.info.end_time else None,
+        params=dict(run.data.params),
+        metrics=dict(run.data.metrics),
+        tags=dict(run.data.tags),
+        stages=tuple(stages),
+    )

@@ -1,0 +1,383 @@
+"""MLflow's tracking store inside a stage: what plain MLflow calls record becomes events.
+
+Installed as a plugin for addresses `mlp://`. The first run that a process starts is the stage's
+own; runs that it starts inside or after that one are nested below it. Writing appends to the event
+file and never waits for a server; whatever a script asks of other runs is answered by the real one.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlp.core.events import Event
+from mlp.core.identity import new_run_id
+
+if TYPE_CHECKING:
+    from mlflow.entities import Experiment, LoggedModel, Metric, Run
+    from mlflow.store.tracking.abstract_store import AbstractStore
+    from mlflow.utils.async_logging.run_operations import RunOperations
+
+Record = Callable[..., None]
+# The events of a run that were recorded so far: what a script reads back.
+Recorded = Callable[[str], Iterator[Event]]
+
+_PARENT, _NAME = "mlflow.parentRunId", "mlflow.runName"
+_EXPERIMENT = "0"
+
+
+@dataclass
+class _LocalRun:
+    """What this process knows of one of its runs."""
+
+    run_id: str
+    name: str
+    started: int
+    status: str = "RUNNING"
+    ended: int | None = None
+    params: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    metrics: dict[str, "Metric"] = field(default_factory=dict)
+    models: list[Any] = field(default_factory=list)
+
+
+class EventStore:
+    """A tracking store for one stage.
+
+    `record(kind, run, **data)` appends an event; `prefix` is what the names of this rank's metrics
+    begin with, None for a rank that is not to record. `real_uri` is where reads go.
+    """
+
+    def __init__(
+        self,
+        stage_run_id: str,
+        stage: str,
+        directory: Path,
+        real_uri: str,
+        record: Record,
+        recorded: Recorded,
+        prefix: str | None = "",
+    ) -> None:
+        self._stage_run_id = stage_run_id
+        self._directory = directory
+        self._real_uri = real_uri
+        self._record = record if prefix is not None else _silent
+        self._recorded = recorded
+        self._prefix = prefix or ""
+        self._adopted = False
+        self._runs = {stage_run_id: _LocalRun(stage_run_id, stage, _now())}
+        self._models: dict[str, LoggedModel] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+    @cached_property
+    def _real(self) -> "AbstractStore":
+        from mlflow.tracking._tracking_service.utils import _get_store
+
+        store: AbstractStore = _get_store(self._real_uri)
+        return store
+
+    # --- experiments: the run's own, whatever a script calls it ---------------------------------
+
+    def get_experiment(self, experiment_id: str) -> "Experiment":
+        """The experiment of the run for ours, otherwise the real one."""
+        if experiment_id != _EXPERIMENT:
+            found: Experiment = self._real.get_experiment(experiment_id)
+            return found
+        return self._experiment("stage")
+
+    def get_experiment_by_name(self, experiment_name: str) -> "Experiment":
+        """`set_experiment` in a script does not lead it out of its run."""
+        return self._experiment(experiment_name)
+
+    def create_experiment(self, *_: Any, **__: Any) -> str:
+        """Nothing is made: a stage's run belongs to the project's experiment."""
+        return _EXPERIMENT
+
+    def _experiment(self, name: str) -> "Experiment":
+        from mlflow.entities import Experiment
+
+        return Experiment(_EXPERIMENT, name, str(self._directory), "active")
+
+    # --- runs ----------------------------------------------------------------------------------
+
+    def create_run(
+        self,
+        experiment_id: str,
+        user_id: str,
+        start_time: int,
+        tags: Sequence[Any],
+        run_name: str | None,
+    ) -> "Run":
+        """The stage's run the first time, then a run nested below the one given, or the stage's."""
+        values = {tag.key: tag.value for tag in tags}
+        parent = values.get(_PARENT)
+        if parent is None and not self._adopted:
+            self._adopted = True
+            run = self._runs[self._stage_run_id]
+            self._log_tags(run, {k: v for k, v in values.items() if not k.startswith("mlflow.")})
+            return self._entity(run)
+        run = _LocalRun(new_run_id(), run_name or values.get(_NAME) or "nested", _now())
+        self._runs[run.run_id] = run
+        own = {k: v for k, v in values.items() if k not in (_PARENT, _NAME)}
+        parent = parent or self._stage_run_id
+        self._record("run_started", run.run_id, parent=parent, name=run.name, tags=own)
+        run.tags |= own | {_PARENT: parent}
+        return self._entity(run)
+
+    def get_run(self, run_id: str) -> "Run":
+        """A run of this stage as far as this process knows it, or another from the server."""
+        if self._is_ours(run_id):
+            return self._entity(self._runs[run_id])
+        found: Run = self._real.get_run(run_id)
+        return found
+
+    def update_run_info(
+        self, run_id: str, run_status: Any, end_time: int | None, run_name: str | None
+    ) -> Any:
+        """A nested run ends when the script says so, the stage's when its process has ended."""
+        from mlflow.entities import RunStatus
+
+        if not self._is_ours(run_id):
+            return self._real.update_run_info(run_id, run_status, end_time, run_name)
+        run = self._runs[run_id]
+        status = RunStatus.to_string(run_status) if isinstance(run_status, int) else run_status
+        run.status, run.ended = status or run.status, end_time
+        if run_id != self._stage_run_id and status in ("FINISHED", "FAILED", "KILLED"):
+            self._record("run_ended", run_id, status=status)
+        return self._entity(run).info
+
+    def _is_ours(self, run_id: str) -> bool:
+        if run_id not in self._runs and (self._directory / "stages" / run_id).is_dir():
+            self._runs[run_id] = _LocalRun(run_id, "stage", _now())  # of a process beside this one
+        return run_id in self._runs
+
+    def _entity(self, run: _LocalRun) -> "Run":
+        from mlflow.entities import Param, Run, RunData, RunInfo, RunOutputs, RunTag
+
+        artifacts = self._directory / "stages" / run.run_id / "artifacts"
+        artifacts.mkdir(parents=True, exist_ok=True)
+        info = RunInfo(
+            run_id=run.run_id,
+            experiment_id=_EXPERIMENT,
+            user_id=os.environ.get("USER", ""),
+            status=run.status,
+            start_time=run.started,
+            end_time=run.ended,
+            lifecycle_stage="active",
+            artifact_uri=str(artifacts),
+            run_name=run.name,
+        )
+        data = RunData(
+            metrics=list(run.metrics.values()),
+            params=[Param(k, v) for k, v in run.params.items()],
+            tags=[RunTag(k, v) for k, v in (run.tags | {_NAME: run.name}).items()],
+        )
+        return Run(info, data, run_outputs=RunOutputs(list(run.models)))
+
+    # --- metrics, params, tags -----------------------------------------------------------------
+
+    def log_batch(
+        self, run_id: str, metrics: Sequence[Any], params: Sequence[Any], tags: Sequence[Any]
+    ) -> None:
+        """Append what is given to the event file."""
+        if not self._is_ours(run_id):
+            self._real.log_batch(run_id, metrics, params, tags)
+            return
+        run = self._runs[run_id]
+        steps: dict[tuple[int, int], dict[str, float]] = {}
+        for metric in metrics:
+            values = steps.setdefault((metric.timestamp, metric.step), {})
+            values[f"{self._prefix}{metric.key}"] = float(metric.value)
+            run.metrics[metric.key] = metric
+        for (timestamp, step), values in steps.items():
+            self._record("metrics", run_id, values=values, step=step, timestamp=timestamp)
+        if params:
+            given = {param.key: str(param.value) for param in params}
+            run.params |= given
+            self._record("params", run_id, values=given)
+        self._log_tags(run, {tag.key: str(tag.value) for tag in tags})
+
+    def log_metric(self, run_id: str, metric: Any) -> None:
+        """One metric value."""
+        self.log_batch(run_id, [metric], [], [])
+
+    def log_param(self, run_id: str, param: Any) -> None:
+        """One param."""
+        self.log_batch(run_id, [], [param], [])
+
+    def set_tag(self, run_id: str, tag: Any) -> None:
+        """One tag."""
+        self.log_batch(run_id, [], [], [tag])
+
+    def log_batch_async(
+        self, run_id: str, metrics: Sequence[Any], params: Sequence[Any], tags: Sequence[Any]
+    ) -> "RunOperations":
+        """The same: appending does not block."""
+        from mlflow.utils.async_logging.run_operations import RunOperations
+
+        self.log_batch(run_id, metrics, params, tags)
+        done: Future[None] = Future()
+        done.set_result(None)
+        return RunOperations([done])
+
+    def log_metric_async(self, run_id: str, metric: Any) -> "RunOperations":
+        """One metric value."""
+        return self.log_batch_async(run_id, [metric], [], [])
+
+    def log_param_async(self, run_id: str, param: Any) -> "RunOperations":
+        """One param."""
+        return self.log_batch_async(run_id, [], [param], [])
+
+    def set_tag_async(self, run_id: str, tag: Any) -> "RunOperations":
+        """One tag."""
+        return self.log_batch_async(run_id, [], [], [tag])
+
+    def flush_async_logging(self) -> None:
+        """Nothing waits."""
+
+    def end_async_logging(self) -> None:
+        """Nothing waits."""
+
+    def shut_down_async_logging(self) -> None:
+        """Nothing waits."""
+
+    def get_metric_history(
+        self, run_id: str, metric_key: str, max_results: int | None = None, page_token: Any = None
+    ) -> Any:
+        """All values of a metric, from the event file or the server."""
+        from mlflow.entities import Metric
+        from mlflow.store.entities.paged_list import PagedList
+
+        if not self._is_ours(run_id):
+            return self._real.get_metric_history(run_id, metric_key, max_results, page_token)
+        values = [
+            Metric(metric_key, event.data["values"][metric_key], timestamp, step)
+            for event in self._recorded(run_id)
+            if event.kind == "metrics" and metric_key in event.data["values"]
+            for step in [event.data.get("step") or 0]
+            for timestamp in [event.data.get("timestamp") or int(event.at * 1000)]
+        ]
+        return PagedList(values, None)
+
+    def _log_tags(self, run: _LocalRun, tags: dict[str, str]) -> None:
+        if tags:
+            run.tags |= tags
+            self._record("tags", run.run_id, values=tags)
+
+    # --- data and models -----------------------------------------------------------------------
+
+    def log_inputs(
+        self, run_id: str, datasets: Sequence[Any] | None = None, models: Any = None
+    ) -> None:
+        """The datasets that a script says it used."""
+        if not self._is_ours(run_id):
+            self._real.log_inputs(run_id, datasets, models)
+            return
+        items = [
+            {
+                "name": item.dataset.name,
+                "digest": item.dataset.digest,
+                "source_type": item.dataset.source_type,
+                "source": item.dataset.source,
+                "schema": item.dataset.schema,
+                "profile": item.dataset.profile,
+                "context": next((t.value for t in item.tags if t.key.endswith(".context")), None),
+            }
+            for item in datasets or []
+        ]
+        if items:
+            self._record("inputs", run_id, datasets=items)
+
+    def create_logged_model(
+        self,
+        experiment_id: str,
+        name: str | None = None,
+        source_run_id: str | None = None,
+        tags: Sequence[Any] | None = None,
+        params: Sequence[Any] | None = None,
+        model_type: str | None = None,
+    ) -> "LoggedModel":
+        """A model with a directory in the run's, made on the server once it is complete."""
+        from mlflow.entities import LoggedModel, LoggedModelStatus
+
+        model_id = f"m-{new_run_id()}"
+        directory = self._directory / "models" / model_id
+        directory.mkdir(parents=True)
+        model = LoggedModel(
+            experiment_id,
+            model_id,
+            name or "model",
+            str(directory),
+            _now(),
+            _now(),
+            model_type,
+            source_run_id or self._stage_run_id,
+            LoggedModelStatus.PENDING,
+            tags=list(tags or []),
+            params=list(params or []),
+        )
+        self._models[model_id] = model
+        return model
+
+    def get_logged_model(self, model_id: str, allow_deleted: bool = False) -> "LoggedModel":
+        """A model of this process, or another from the server."""
+        found: LoggedModel = self._models.get(model_id) or self._real.get_logged_model(model_id)
+        return found
+
+    def set_logged_model_tags(self, model_id: str, tags: Sequence[Any]) -> None:
+        """Tags of a model."""
+        if model_id not in self._models:
+            self._real.set_logged_model_tags(model_id, list(tags))
+            return
+        self._models[model_id].tags.update({tag.key: tag.value for tag in tags})
+
+    def log_logged_model_params(self, model_id: str, params: Sequence[Any]) -> None:
+        """Params of a model."""
+        if model_id not in self._models:
+            self._real.log_logged_model_params(model_id, list(params))
+            return
+        self._models[model_id].params.update({param.key: param.value for param in params})
+
+    def finalize_logged_model(self, model_id: str, status: Any) -> "LoggedModel":
+        """The model is complete: from now on it is an event."""
+        if model_id not in self._models:
+            done: LoggedModel = self._real.finalize_logged_model(model_id, status)
+            return done
+        model = self._models[model_id]
+        model.status = status
+        self._record(
+            "model",
+            model.source_run_id,
+            model=model_id,
+            name=model.name,
+            path=model.artifact_location,
+            tags=dict(model.tags),
+            params=dict(model.params),
+            type=model.model_type,
+            status=str(getattr(status, "value", status)),
+        )
+        return model
+
+    def log_outputs(self, run_id: str, models: Sequence[Any]) -> None:
+        """A run's models; the server learns of them with the model itself."""
+        if self._is_ours(run_id):
+            self._runs[run_id].models += models
+        else:
+            self._real.log_outputs(run_id, list(models))
+
+    def record_logged_model(self, run_id: str, mlflow_model: Any) -> None:
+        """MLflow's former way of noting a model on its run: told by `model` events here."""
+
+
+def _now() -> int:
+    return int(time.time() * 1000)
+
+
+def _silent(*_: Any, **__: Any) -> None:
+    """What a rank records that is not to."""

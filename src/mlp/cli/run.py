@@ -1,0 +1,35 @@
+"""`mlp run`: the pipeline, or some of its stages, as a tracked run."""
+
+import click
+
+from mlp.cli import options
+from mlp.cli.completion import stage_names
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("stages", nargs=-1, metavar="[STAGE]...", shell_complete=stage_names)
+@options.overrides
+@options.force
+@options.dry_run
+@options.json_output
+@options.common
+def command(
+    stages: tuple[str, ...],
+    overrides: tuple[str, ...],
+    force: bool,
+    dry_run: bool,
+    json_output: bool,
+    env: str | None,
+    settings: tuple[str, ...],
+) -> int:
+    """Run the pipeline of dvc.yaml, or the STAGEs named and what they need.
+
+    DVC decides what must run; one MLflow run records the pipeline, and one below it each stage.
+    """
+    from mlp.cli import runner
+    from mlp.flows import project
+    from mlp.flows.running import Request
+
+    request = Request(targets=stages, force=force, overrides=overrides)
+    loaded = project.load(env=env, settings=settings)
+    return runner.run(loaded, request, dry_run=dry_run, as_json=json_output)

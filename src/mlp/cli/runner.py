@@ -1,0 +1,103 @@
+"""How a run looks while it goes on, and at its end."""
+
+import dataclasses
+import os
+import signal
+import sys
+from types import FrameType
+
+from mlp.cli import render
+from mlp.core.pipeline import Outcome
+from mlp.core.secrets import mask_urls
+from mlp.flows import running
+from mlp.flows.project import Project
+from mlp.flows.running import Progress, Request, RunPlan, RunResult
+
+_WORDS = {
+    Outcome.RAN: "done",
+    Outcome.CACHED: "unchanged",
+    Outcome.RESTORED: "restored from the run cache",
+    Outcome.FAILED: "failed",
+}
+
+
+def run(project: Project, request: Request, *, dry_run: bool, as_json: bool) -> int:
+    """Run or plan, and show it; returns the exit code."""
+    if dry_run:
+        _show_plan(running.plan(project, request), as_json)
+        return 0
+    signal.signal(signal.SIGTERM, _interrupt)
+    named = dataclasses.replace(request, command_line=["mlp", *sys.argv[1:]])
+    result = running.execute(project, named, _show_progress)
+    if result.error is not None:
+        render.error(result.error)
+    render.document(_as_document(result), _as_text(result), as_json=as_json)
+    if result.status == "KILLED":
+        return 130
+    return result.error.exit_code if result.error is not None else 0
+
+
+def _interrupt(*_: int | FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _show_progress(progress: Progress) -> None:
+    place = f"[{progress.number}/{progress.total}] {progress.stage}"
+    if progress.outcome is None:
+        if sys.stderr.isatty():
+            render.note(f"{place} …")
+        return
+    seconds = f" in {render.duration(progress.seconds)}" if progress.seconds is not None else ""
+    render.note(f"{place}: {_WORDS[progress.outcome]}{seconds}")
+
+
+def _show_plan(plan: RunPlan, as_json: bool) -> None:
+    rows = [
+        (stage.name, "runs" if stage.runs else "unchanged", "; ".join(stage.reasons))
+        for stage in plan.stages
+    ]
+    lines = [f"params.yaml: {override}" for override in plan.overrides]
+    lines.append(render.table(("stage", "", "because"), rows))
+    render.document(dataclasses.asdict(plan), "\n".join(lines), as_json=as_json)
+
+
+def _as_document(result: RunResult) -> dict[str, object]:
+    data = dataclasses.asdict(dataclasses.replace(result, error=None))
+    data["tracking_uri"] = mask_urls(result.tracking_uri)
+    data["error"] = result.error.message if result.error else None
+    return data
+
+
+def _as_text(result: RunResult) -> str:
+    rows = [
+        (
+            stage.name,
+            _WORDS[stage.outcome],
+            render.duration(stage.seconds),
+            "  ".join(f"{name} {value:.4g}" for name, value in [*stage.metrics.items()][:4]),
+        )
+        for stage in result.stages
+    ]
+    lines = ["", render.table(("stage", "outcome", "time", "metrics"), rows), ""]
+    lines += [f"params.yaml: {override}" for override in result.overrides]
+    verb = {"FINISHED": "finished", "FAILED": "failed", "KILLED": "was interrupted"}[result.status]
+    lines.append(f"run {result.run_id[:8]} {verb} after {render.duration(result.seconds)}")
+    lines += _delivery_lines(result)
+    if result.status == "FINISHED":
+        lines.append(f"next:  mlp runs show {result.run_id[:8]}   mlp runs list   mlp ui")
+    return "\n".join(lines)
+
+
+def _delivery_lines(result: RunResult) -> list[str]:
+    where = mask_urls(result.tracking_uri)
+    if where.startswith("sqlite:///"):
+        where = os.path.relpath(where.removeprefix("sqlite:///"))
+    if result.delivered.complete:
+        return [f"recorded in MLflow: {where}, experiment {result.experiment}"]
+    if result.delivered.reason:
+        return [
+            f"not in MLflow yet: {result.delivered.reason}",
+            "nothing is lost: the record is under .mlp/; the next command delivers it, "
+            "or `mlp runs sync` now",
+        ]
+    return [f"being delivered to MLflow in the background: {where}, experiment {result.experiment}"]

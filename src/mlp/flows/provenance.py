@@ -1,0 +1,68 @@
+"""What a run is made from, gathered at its start."""
+
+import getpass
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mlp.adapters import git, machine
+from mlp.core.pipeline import flatten
+from mlp.core.provenance import Provenance
+from mlp.core.secrets import Masker
+from mlp.flows.project import Project
+
+_MLFLOWS_OWN = ("mlflow.db*", "/mlartifacts/", "/mlruns/")
+
+
+def gather(
+    project: Project,
+    run_id: str,
+    *,
+    targets: Sequence[str],
+    overrides: Sequence[str],
+    command_line: Sequence[str],
+    params: Mapping[str, Any],
+) -> tuple[Provenance, bytes]:
+    """The record, and the patch of all that is not committed."""
+    code, patch = git.code(project.root, ignored(project.root))
+    masker = Masker(os.environ)
+    record = Provenance(
+        run_id=run_id,
+        started=time.time(),
+        command_line=[masker.text(argument) for argument in command_line],
+        directory=str(project.root),
+        user=_user(),
+        targets=tuple(targets),
+        overrides=tuple(masker.text(override) for override in overrides),
+        seed=_seed(params),
+        image=os.environ.get("MLP_IMAGE"),
+        code=code,
+        machine=machine.machine(),
+        environment=machine.environment(),
+    )
+    return record, patch
+
+
+def ignored(root: Path) -> list[str]:
+    """The patterns of what is not code and travels with no run: MLflow's own, and `.mlpignore`."""
+    file = root / ".mlpignore"
+    text = file.read_text(encoding="utf-8") if file.is_file() else ""
+    lines = (line.strip() for line in text.splitlines())
+    return [*_MLFLOWS_OWN, *(line for line in lines if line and not line.startswith("#"))]
+
+
+def _seed(params: Mapping[str, Any]) -> int | None:
+    """PL_GLOBAL_SEED, or the param that is called seed."""
+    named = [v for k, v in flatten(params).items() if k.rpartition(".")[2] == "seed"]
+    values = [os.environ.get("PL_GLOBAL_SEED"), *named]
+    seeds = [str(value) for value in values if str(value).lstrip("-").isdigit()]
+    return int(seeds[0]) if seeds else None
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container whose user has no name
+        return str(os.getuid())

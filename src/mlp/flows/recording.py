@@ -1,0 +1,225 @@
+"""The record of one run as it goes on: its directory, its events, and the recorder beside it."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mlp.adapters import lock
+from mlp.adapters.journal import Journal
+from mlp.core import environment
+from mlp.core.errors import ConfigurationError
+from mlp.core.identity import new_run_id
+from mlp.core.layout import Layout, RunLayout
+from mlp.core.secrets import Masker, mask_urls
+from mlp.flows.project import Project
+
+# Delivered runs whose directories (logs, checkpoints, events) are kept.
+_KEPT_RUNS = 20
+_POLL_S = 0.05
+
+
+@dataclass
+class Recording:
+    """A run being recorded. `record` appends an event of it, or of one of its stages' runs."""
+
+    run: RunLayout
+    tracking_uri: str
+    experiment: str
+    journal: Journal
+    recorder: "subprocess.Popen[bytes]"
+    earlier: Sequence[Path] = field(default_factory=tuple)
+
+    @property
+    def run_id(self) -> str:
+        """The run's id."""
+        return self.run.run_id
+
+    def record(self, kind: str, run: str | None = None, /, **data: Any) -> None:
+        """Append an event of this run, or of the stage's run `run`."""
+        self.journal.record(kind, run or self.run_id, **data)
+
+    def attach(self, name: str, content: bytes) -> None:
+        """Make `content` an artifact of the run."""
+        path = self.run.path / "attached" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        folder = str(Path(name).parent)
+        self.record("file", path=f"attached/{name}", to=None if folder == "." else folder)
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """Whether MLflow has all of a run, and if not, why, as far as that is known by now."""
+
+    complete: bool
+    reason: str = ""
+
+
+@contextmanager
+def started(
+    project: Project, launches: dict[str, Any], command_line: Sequence[str]
+) -> Iterator[Recording]:
+    """Record a run for the block: its directory exists, its recorder runs, and it is alive.
+
+    Raises ConfigurationError while another run goes on in the project.
+    """
+    layout = project.layout
+    layout.state.mkdir(exist_ok=True)
+    ignore = layout.state / ".gitignore"
+    if not ignore.exists():
+        ignore.write_text("*\n", encoding="utf-8")
+    with lock.held(layout.lock) as mine:
+        if not mine:
+            raise ConfigurationError(
+                f"another run is going on in this project{_who(layout)}",
+                fix="wait for it, or end it with Ctrl-C in its terminal",
+            )
+        earlier = undelivered(layout)
+        _prune(layout)
+        uri, mlflow_id = _destination(project)
+        run = layout.run(new_run_id())
+        run.events.mkdir(parents=True)
+        layout.lock.write_text(f"{run.run_id} {os.getpid()}\n", encoding="utf-8")
+        _write_header(run, project, uri, launches, command_line)
+        with lock.held(run.alive):
+            recording = Recording(
+                run,
+                uri,
+                project.config.experiment,
+                Journal(str(run.events), Masker(os.environ).text),
+                deliver([run.path, *earlier], uri),
+                earlier,
+            )
+            recording.record("run_started", name=_name(run), mlflow_id=mlflow_id, tags={})
+            yield recording
+
+
+def deliver(runs: Sequence[Path], uri: str) -> "subprocess.Popen[bytes]":
+    """Start a recorder for run directories, in the background, with less claim on the processor."""
+    log = runs[0] / "recorder.log"
+    variables = os.environ | environment.QUIET | {environment.TRACKING_URI: uri}
+    for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"):
+        variables.pop(name, None)
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            [sys.executable, "-m", "mlp.runtime.recorder", *map(str, runs)],
+            env=variables,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,  # Ctrl-C is for the run, not for its record
+            preexec_fn=lambda: os.nice(10),
+        )
+
+
+def wait(recording: Recording, seconds: float) -> Delivered:
+    """Wait until the run is delivered, at most so long. The recorder goes on if it is not."""
+    if recording.recorder.poll() not in (None, 0, 5):  # it was killed: another one takes over
+        recording.recorder = deliver(
+            [recording.run.path, *recording.earlier], recording.tracking_uri
+        )
+    until = time.monotonic() + seconds
+    while True:
+        state = delivery(recording.run)
+        # What the recorder met first is told at once, while it keeps trying.
+        if state.complete or recording.recorder.poll() is not None or time.monotonic() > until:
+            return state
+        time.sleep(_POLL_S)
+
+
+def delivery(run: RunLayout) -> Delivered:
+    """What the recorder wrote down last."""
+    try:
+        state = json.loads(run.delivery.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return Delivered(False)
+    return Delivered(bool(state.get("done")), str(state.get("error", "")))
+
+
+def header(run: RunLayout) -> dict[str, Any]:
+    """What was written down at the run's start; {} where a crash left none."""
+    try:
+        data: dict[str, Any] = json.loads(run.header.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return data
+
+
+def undelivered(layout: Layout) -> list[Path]:
+    """The directories of runs that MLflow has not all of, the oldest first."""
+    found = []
+    for path in _run_directories(layout):
+        run = RunLayout(path)
+        if header(run) and not delivery(run).complete:
+            found.append(path)
+    return found
+
+
+def _run_directories(layout: Layout) -> list[Path]:
+    if not layout.runs.is_dir():
+        return []
+    paths = [path for path in layout.runs.iterdir() if path.is_dir()]
+    return sorted(paths, key=lambda path: path.stat().st_ctime_ns)
+
+
+def _prune(layout: Layout) -> None:
+    """Remove the directories of old runs that MLflow has all of."""
+    import shutil
+
+    for path in _run_directories(layout)[:-_KEPT_RUNS]:
+        if not header(RunLayout(path)) or delivery(RunLayout(path)).complete:
+            shutil.rmtree(path)
+
+
+def _destination(project: Project) -> tuple[str, str | None]:
+    """The tracking address, and the MLflow run to be, where `mlflow run` has started one for us."""
+    run_id, uri = os.environ.get("MLFLOW_RUN_ID"), os.environ.get("MLFLOW_TRACKING_URI")
+    if run_id and uri:
+        from mlp.flows.project import absolute_uri
+
+        return absolute_uri(uri, Path.cwd()), run_id
+    return project.tracking_uri, None
+
+
+def _write_header(
+    run: RunLayout,
+    project: Project,
+    uri: str,
+    launches: dict[str, Any],
+    command_line: Sequence[str],
+) -> None:
+    data = {
+        "run_id": run.run_id,
+        "project": project.config.project,
+        "experiment": project.config.experiment,
+        "tracking_uri": mask_urls(uri),
+        "env": project.env,
+        "command_line": list(command_line),
+        "started": time.time(),
+        "pid": os.getpid(),
+        "launch": launches,
+    }
+    text = Masker(os.environ).text(json.dumps(data))
+    part = run.header.with_suffix(".part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(run.header)
+
+
+def _name(run: RunLayout) -> str:
+    """A run's name: the minute it began and the first characters of its id."""
+    return f"{time.strftime('%Y-%m-%d %H:%M')} {run.run_id[:6]}"
+
+
+def _who(layout: Layout) -> str:
+    try:
+        run_id, pid = layout.lock.read_text(encoding="utf-8").split()
+    except (OSError, ValueError):
+        return ""
+    return f" (run {run_id[:8]}, process {pid})"

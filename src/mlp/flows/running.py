@@ -1,0 +1,369 @@
+"""Running the pipeline as a tracked run."""
+
+import dataclasses
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mlp.adapters import data, git, params
+from mlp.core import environment, runs
+from mlp.core.errors import ConfigurationError, MlpError, StageFailed
+from mlp.core.identity import stage_run_id
+from mlp.core.overrides import Override
+from mlp.core.pipeline import Outcome, PlannedStage, StageState
+from mlp.core.provenance import Provenance
+from mlp.flows import outputs, provenance, recording
+from mlp.flows.project import Project
+from mlp.flows.recording import Delivered, Recording
+
+_LAST_LINES = 20
+# In CI nothing lives on behind a job, so that the record has to be delivered before it ends.
+_WAIT_IN_CI_S = 120.0
+_WAIT_S = 2.0
+_WAIT_SHARE = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked of a run. `targets` are stages, none for all; `launches` by stage."""
+
+    targets: Sequence[str] = ()
+    force: bool = False
+    overrides: Sequence[str] = ()
+    launches: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    command_line: Sequence[str] = ()
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class RunPlan:
+    """Which stages would run and why, and the params that would be changed before."""
+
+    stages: Sequence[PlannedStage]
+    overrides: Sequence[Override]
+
+
+@dataclass(frozen=True, slots=True)
+class StageResult:
+    """What became of a stage. `seconds` is its own time, None where it did not run."""
+
+    name: str
+    outcome: Outcome
+    seconds: float | None
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """What a run made."""
+
+    run_id: str
+    status: str
+    seconds: float
+    stages: Sequence[StageResult]
+    overrides: Sequence[Override]
+    metrics: Mapping[str, float]
+    tracking_uri: str
+    experiment: str
+    delivered: Delivered
+    error: MlpError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Told to whoever watches: stage `number` of `total` has begun, or ended with `outcome`."""
+
+    stage: str
+    number: int
+    total: int
+    outcome: Outcome | None = None
+    seconds: float | None = None
+
+
+Observer = Callable[[Progress], None]
+
+
+def plan(project: Project, request: Request) -> RunPlan:
+    """What `execute` would do. Nothing is changed."""
+    _require_dvc(project)
+    overrides: tuple[Override, ...] = ()
+    if not request.overrides:
+        return RunPlan(data.plan(project.root, request.targets, force=request.force), ())
+    file = project.root / "params.yaml"
+    text, overrides = params.changed(file, request.overrides)
+    with _replaced(file, text):
+        return RunPlan(data.plan(project.root, request.targets, force=request.force), overrides)
+
+
+def execute(project: Project, request: Request, observer: Observer) -> RunResult:
+    """Run the pipeline, or the stages asked for, and record it.
+
+    A stage that fails is part of the result (`error`), not an exception. Raises
+    ConfigurationError where the run cannot begin, UsageError for a stage or param that is not
+    there; KeyboardInterrupt ends the run as KILLED.
+    """
+    _require_dvc(project)
+    changed = (
+        params.changed(project.root / "params.yaml", request.overrides)
+        if request.overrides
+        else None
+    )
+    launches = _launches(project, request)
+    with recording.started(project, launches, request.command_line) as record:
+        if changed is not None:
+            params.write(project.root / "params.yaml", changed[0])
+        overrides = changed[1] if changed is not None else ()
+        run = _Run(project, request, record, observer, overrides)
+        run.begin()
+        run.reproduce()
+        result = run.end()
+    seconds = _WAIT_IN_CI_S if os.environ.get("CI") else _WAIT_S + _WAIT_SHARE * result.seconds
+    patient = result.status != "KILLED"
+    return dataclasses.replace(
+        result, delivered=recording.wait(record, seconds if patient else 0.0)
+    )
+
+
+class _Run:
+    """One run from its first event to its last."""
+
+    def __init__(
+        self,
+        project: Project,
+        request: Request,
+        record: Recording,
+        observer: Observer,
+        overrides: Sequence[Override],
+    ) -> None:
+        self._project = project
+        self._request = request
+        self._record = record
+        self._observer = observer
+        self._overrides = overrides
+        self._started = time.time()
+        self._status = "FINISHED"
+        self._error: MlpError | None = None
+        self._states: list[StageState] = []
+        self._results: dict[str, StageResult] = {}
+        self._begun_at = 0.0
+        self._total = 0
+
+    def begin(self) -> None:
+        """Record what the run is made from."""
+        values = params.read(self._project.root / "params.yaml")
+        gathered, patch = provenance.gather(
+            self._project,
+            self._record.run_id,
+            targets=self._request.targets,
+            overrides=self._request.overrides,
+            command_line=self._request.command_line,
+            params=values,
+        )
+        self._attach_lock(runs.LOCK_BEFORE)
+        self._record.attach(runs.PROVENANCE, _json(dataclasses.asdict(gathered)))
+        if patch:
+            self._record.attach(runs.PATCH, patch)
+        self._record.record("tags", values=_tags(gathered, self._request))
+
+    def reproduce(self) -> None:
+        """Let DVC run what must run; a failure is kept for the end."""
+        self._total = data.count(self._project.root, self._request.targets)
+        try:
+            with _stage_shell(self._record):
+                data.reproduce(
+                    self._project.root,
+                    self._request.targets,
+                    force=self._request.force,
+                    begun=self._begun,
+                    ended=self._ended,
+                )
+        except StageFailed as e:
+            self._status = "KILLED" if e.status in _INTERRUPTED else "FAILED"
+            self._error = self._with_log(e)
+        except MlpError as e:
+            self._status, self._error = "FAILED", e
+        except KeyboardInterrupt:
+            self._status = "KILLED"
+        except BaseException:
+            self._record.record("run_ended", status="FAILED")
+            raise
+
+    def end(self) -> RunResult:
+        """Record what came out, and the end."""
+        metrics = self._record_outputs()
+        self._attach_lock(runs.LOCK_AFTER)
+        self._record.attach(runs.STAGES, _json([dataclasses.asdict(s) for s in self._states]))
+        self._record.record("run_ended", status=self._status)
+        return RunResult(
+            run_id=self._record.run_id,
+            status=self._status,
+            seconds=time.time() - self._started,
+            stages=tuple(self._results.values()),
+            overrides=tuple(self._overrides),
+            metrics=metrics,
+            tracking_uri=self._record.tracking_uri,
+            experiment=self._record.experiment,
+            delivered=Delivered(False),
+            error=self._error,
+        )
+
+    def _begun(self, stage: str) -> None:
+        self._begun_at = time.time()
+        self._observer(Progress(stage, len(self._results) + 1, self._total))
+
+    def _ended(self, stage: str, state: StageState | None, changed: bool) -> None:
+        run_id = stage_run_id(self._record.run_id, stage)
+        ran = self._record.run.log(run_id).exists()
+        outcome = (
+            Outcome.FAILED
+            if state is None
+            else Outcome.RAN
+            if ran
+            else Outcome.RESTORED
+            if changed
+            else Outcome.CACHED
+        )
+        seconds = time.time() - self._begun_at if ran else None
+        if state is not None:
+            self._states.append(state)
+        outputs.record_stage(self._record, stage, state, outcome)
+        self._results[stage] = StageResult(stage, outcome, seconds, {})
+        self._observer(Progress(stage, len(self._results), self._total, outcome, seconds))
+
+    def _record_outputs(self) -> Mapping[str, float]:
+        of_stages, of_run = outputs.record_metrics(self._project.root, self._record, self._states)
+        for stage, metrics in of_stages.items():
+            self._results[stage] = dataclasses.replace(self._results[stage], metrics=metrics)
+        ran = {name for name, result in self._results.items() if result.outcome == Outcome.RAN}
+        outputs.record_plots(self._project.root, self._record, self._states, ran)
+        outputs.record_sources(self._record, self._states)
+        return of_run
+
+    def _attach_lock(self, name: str) -> None:
+        lock = self._project.root / "dvc.lock"
+        if lock.is_file():
+            self._record.attach(name, lock.read_bytes())
+
+    def _with_log(self, error: StageFailed) -> StageFailed:
+        """The failure with the last lines that the stage printed."""
+        log = self._record.run.log(stage_run_id(self._record.run_id, error.stage))
+        lines = _last_lines(log, _LAST_LINES)
+        if not lines:
+            return error
+        known = StageFailed(
+            f"stage {error.stage!r} failed"
+            + (f" with exit code {error.status}" if error.status is not None else ""),
+            stage=error.stage,
+            status=error.status,
+            cause="\n".join(lines),
+            fix=f"the whole log: {os.path.relpath(log)}",
+        )
+        known.__cause__ = error
+        return known
+
+
+_INTERRUPTED = (-signal.SIGINT, 128 + signal.SIGINT, -signal.SIGTERM, 128 + signal.SIGTERM)
+
+
+def _require_dvc(project: Project) -> None:
+    root = data.root(project.root)
+    if root is None:
+        scm = "" if git.repository(project.root) else " --no-scm"
+        raise ConfigurationError(
+            f"{project.root} is not a DVC project: there is no .dvc directory",
+            fix=f"dvc init{scm}",
+        )
+
+
+def _launches(project: Project, request: Request) -> dict[str, Any]:
+    """How each stage is launched: mlp.yaml, and what the command line says over it."""
+    launches = {name: launch.model_dump() for name, launch in project.config.launch.items()}
+    for stage, over in request.launches.items():
+        launches[stage] = {**launches.get(stage, {}), **over}
+    return launches
+
+
+def _tags(record: Provenance, request: Request) -> dict[str, str]:
+    tags = {
+        runs.Tag.KIND: "pipeline",
+        runs.Tag.DIRTY: str(record.code.dirty).lower(),
+        runs.Tag.COMMAND_LINE: " ".join(record.command_line),
+        "mlflow.user": record.user,
+        "mlflow.source.name": record.directory,
+        "mlflow.source.type": "LOCAL",
+        **request.tags,
+    }
+    if record.code.commit:
+        tags[runs.Tag.COMMIT] = record.code.commit
+    if record.code.branch:
+        tags["mlflow.source.git.branch"] = record.code.branch
+    return tags
+
+
+@contextmanager
+def _stage_shell(record: Recording) -> Iterator[None]:
+    """Make DVC start every command through our shell, for the block."""
+    shell = record.run.shell
+    worker = Path(__file__).parent.parent / "runtime" / "stage_shell.py"
+    shell.write_text(
+        f'#!/bin/sh\nexec {_quoted(sys.executable)} -IS {_quoted(str(worker))} "$@"\n',
+        encoding="utf-8",
+    )
+    shell.chmod(0o755)
+    ours = {
+        "SHELL": str(shell),
+        environment.USER_SHELL: os.environ.get("SHELL", ""),
+        environment.RUN_ID: record.run_id,
+        environment.RUN_DIR: str(record.run.path),
+        environment.TRACKING_URI: record.tracking_uri,
+        "MLP_PYTHON": sys.executable,
+        **environment.QUIET,
+    }
+    before = {name: os.environ.get(name) for name in ours}
+    os.environ.update(ours)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _quoted(text: str) -> str:
+    import shlex
+
+    return shlex.quote(text)
+
+
+@contextmanager
+def _replaced(file: Path, text: str) -> Iterator[None]:
+    """`file` with another text, for the block."""
+    before = file.read_text(encoding="utf-8")
+    params.write(file, text)
+    try:
+        yield
+    finally:
+        params.write(file, before)
+
+
+def _last_lines(log: Path, count: int) -> list[str]:
+    if not log.is_file():
+        return []
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - 16384))
+        text = file.read().decode(errors="replace")
+    lines = [line.rpartition("\r")[2].rstrip() for line in text.splitlines()]
+    return [line for line in lines if line][-count:]
+
+
+def _json(value: object) -> bytes:
+    return json.dumps(value, indent=1, default=str).encode()

@@ -1,0 +1,47 @@
+"""Which stage trains, and how it is launched."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from mlp.adapters import data
+from mlp.core.errors import UsageError
+from mlp.core.nearest import did_you_mean
+from mlp.flows.project import Project
+
+_USUAL_NAME = "train"
+
+
+def stage(project: Project, named: str | None) -> str:
+    """The training stage: the one named, the one called `train`, or the only one launched.
+
+    Raises UsageError where that is none, or where the stage is not in dvc.yaml.
+    """
+    known = [state.name for state in data.stages(project.root)]
+    launched = list(project.config.launch)
+    if named is None:
+        named = _USUAL_NAME if _USUAL_NAME in known else launched[0] if len(launched) == 1 else None
+    if named is None:
+        raise UsageError(
+            f"which stage trains? None is called {_USUAL_NAME!r} (have: {', '.join(known)})",
+            fix="mlp train STAGE",
+        )
+    if named not in known and not any(name.partition("@")[0] == named for name in known):
+        raise UsageError(
+            f"there is no stage {named!r} (have: {', '.join(known) or 'none'})"
+            f"{did_you_mean(named, known)}",
+            fix="`dvc stage list` shows them",
+        )
+    return named
+
+
+def launches(
+    stage: str, *, processes: int | None, strategy: str | None
+) -> Mapping[str, Mapping[str, Any]]:
+    """What the command line says on how the stage is launched; several processes mean ddp."""
+    over: dict[str, Any] = {}
+    if processes is not None:
+        over["processes_per_node"] = processes
+        over["strategy"] = strategy or ("ddp" if processes > 1 else "single")
+    elif strategy is not None:
+        over["strategy"] = strategy
+    return {stage: over} if over else {}
