@@ -4,16 +4,19 @@ import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlp.core.errors import ConfigurationError, RemoteError, StageFailed, UsageError
 from mlp.core.pipeline import DataItem, PlannedStage, StageState, flatten
+from mlp.core.secrets import mask_urls
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
     from dvc.stage import Stage
 
+Counted = Callable[[int], None]
 Begun = Callable[[str], None]
 # A stage's state after DVC is done with it, and whether DVC changed anything. State is None where
 # the stage failed.
@@ -42,16 +45,29 @@ def init(path: Path, *, no_scm: bool = False) -> None:
         repo.close()
 
 
+_open: dict[Path, "Repo"] = {}
+
+
 @contextmanager
 def opened(path: Path) -> Iterator["Repo"]:
-    """DVC's own object for the project with its root at `path`."""
+    """DVC's own object for the project with its root at `path`.
+
+    Opened again inside of the block, it is the same one: what DVC has read is not read again.
+    """
     with translated("opening the DVC project"):
+        if path in _open:
+            yield _open[path]
+            return
         from dvc.repo import Repo
 
         # What DVC says of each stage, mlp says itself.
         logging.getLogger("dvc").setLevel(logging.WARNING)
         with Repo(str(path)) as repo:
-            yield repo
+            _open[path] = repo
+            try:
+                yield repo
+            finally:
+                del _open[path]
 
 
 def stages(path: Path) -> tuple[StageState, ...]:
@@ -65,13 +81,16 @@ def reproduce(
     targets: Sequence[str],
     *,
     force: bool,
+    counted: Counted,
     begun: Begun,
     ended: Ended,
 ) -> None:
     """Run what DVC says must run, telling `begun` and `ended` of each stage, in order.
 
-    Raises StageFailed where a stage fails. The order, the cache and the lock are all DVC's.
+    `counted` is told before how many there are. Raises StageFailed where a stage fails, UsageError
+    before anything begins. The order, the cache and the lock are all DVC's.
     """
+    order: list[Stage] = []
 
     def one(stage: "Stage", **kwargs: Any) -> "Stage | None":
         from dvc.repo.reproduce import _reproduce_stage
@@ -90,21 +109,17 @@ def reproduce(
         ended(stage.addressing, _state(stage), bool(changed))
         return changed
 
-    from dvc.exceptions import DvcException, ReproductionError
-
     with opened(path) as repo:
-        try:
-            repo.reproduce(list(targets) or None, force=force, repro_fn=one)
-        except ReproductionError as e:  # DVC's wrapping of what `one` raised
-            raise (e.__cause__ or e) from e
+        from dvc.exceptions import DvcException, ReproductionError
+        from dvc.repo import lock_repo
 
-
-def count(path: Path, targets: Sequence[str]) -> int:
-    """How many stages `reproduce` would look at."""
-    order: list[Stage] = []
-    with opened(path) as repo:
-        repo.reproduce(list(targets) or None, repro_fn=lambda stage, **_: order.append(stage))
-    return sum(map(_is_pipeline, order))
+        with lock_repo(repo):  # one reading of dvc.yaml serves both
+            repo.reproduce(list(targets) or None, repro_fn=lambda stage, **_: order.append(stage))
+            counted(sum(map(_is_pipeline, order)))
+            try:
+                repo.reproduce(list(targets) or None, force=force, repro_fn=one)
+            except ReproductionError as e:  # DVC's wrapping of what `one` raised
+                raise (e.__cause__ or e) from e
 
 
 def plan(path: Path, targets: Sequence[str], *, force: bool) -> tuple[PlannedStage, ...]:
@@ -157,6 +172,31 @@ def _reasons(stage: "Stage") -> Iterator[str]:
                     yield f"{noun} {name} is {change}"
 
 
+def share_cache(source: Path, target: Path) -> None:
+    """Let the project at `target` use the cache and the local settings of the one at `source`."""
+    with opened(source) as repo:
+        cache = str(repo.cache.local.path)
+        local = source / ".dvc" / "config.local"
+        if local.is_file():
+            (target / ".dvc" / "config.local").write_bytes(local.read_bytes())
+    with opened(target) as repo, repo.config.edit("local") as settings:
+        settings.setdefault("cache", {})["dir"] = cache
+
+
+def check_out_sources(path: Path) -> tuple[str, ...]:
+    """Put the data of `dvc add` in place, from the cache or the remote; returns what is missing."""
+    with opened(path) as repo:
+        files = [stage.path for stage in repo.index.stages if not _is_pipeline(stage)]
+    missing = []
+    for file in files:
+        try:
+            with opened(path) as repo:
+                repo.pull(targets=[file])
+        except MlpError:
+            missing.append(str(Path(file).relative_to(path)))
+    return tuple(missing)
+
+
 def metrics(path: Path) -> dict[str, dict[str, Any]]:
     """The contents of every metrics file of the project that can be read, by its path."""
     with opened(path) as repo:
@@ -167,7 +207,8 @@ def metrics(path: Path) -> dict[str, dict[str, Any]]:
 def plots(path: Path) -> tuple[str, ...]:
     """The paths of every plot's data or image in the project."""
     with opened(path) as repo:
-        return tuple(repo.index._plot_sources)
+        of_stages = [str(out) for out in repo.index.outs if out.plot]
+        return tuple(dict.fromkeys([*of_stages, *repo.index._plot_sources]))
 
 
 def cached_files(path: Path, digests: Iterable[str]) -> dict[str, Path]:
@@ -204,6 +245,58 @@ def directory_entries(path: Path, digest: str) -> dict[str, str] | None:
                 raise ConfigurationError(str(e), fix="dvc fetch") from e
             return {"/".join(key): str(info.value) for key, _, info in tree if info}
     return None
+
+
+def sources(path: Path) -> tuple[StageState, ...]:
+    """The data of `dvc add` and of imports, each like a stage without a command that is named by
+    its .dvc file."""
+    with opened(path) as repo:
+        return tuple(
+            replace(_state(stage), command=())
+            for stage in repo.index.stages
+            if not _is_pipeline(stage)
+        )
+
+
+def differences(path: Path) -> dict[tuple[str, str], str]:
+    """How the workspace differs from what is recorded, by stage (or .dvc file) and path:
+    `modified`, `deleted`, or `new` where nothing is recorded. Params are left out."""
+    from dvc.dependency import ParamsDependency
+    from dvc.dependency.repo import RepoDependency
+
+    with opened(path) as repo:
+        return {
+            (stage.addressing, name): status
+            for stage in repo.index.stages
+            for entry in (*stage.deps, *stage.outs)
+            if entry.protocol == "local"  # asking a remote takes long, and may need a password
+            and not isinstance(entry, ParamsDependency | RepoDependency)
+            for name, status in entry.workspace_status().items()
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """The default DVC remote. `holds_data` is False where its place answers and is empty."""
+
+    name: str
+    url: str
+    holds_data: bool
+
+
+def remote(path: Path) -> Remote | None:
+    """Ask the default DVC remote whether it is there; None where no remote is configured.
+
+    Raises ConfigurationError where it is configured wrongly or there are several and no default.
+    What the remote's own library raises (no network, no rights) comes through.
+    """
+    with opened(path) as repo:
+        name = repo.config["core"].get("remote")
+        if name is None and not repo.config["remote"]:
+            return None
+        found = repo.cloud.get_remote(name, "push")
+        url = mask_urls(str(repo.config["remote"][found.name].get("url", found.path)))
+        return Remote(found.name, url, bool(found.fs.exists(found.path)))
 
 
 def _is_pipeline(stage: "Stage") -> bool:

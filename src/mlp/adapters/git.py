@@ -22,7 +22,7 @@ _KEY_NAMES = ("id_rsa", "id_ed25519", "id_ecdsa", "id_dsa", ".netrc", ".pypirc",
 
 
 def git(arguments: Sequence[str], cwd: Path, *, variables: Mapping[str, str] | None = None) -> str:
-    """The output of one git command in `cwd`; ConfigurationError with git's own words if it fails."""
+    """The output of one git command in `cwd`; ConfigurationError with git's words if it fails."""
     return _run(arguments, cwd, variables).decode(errors="surrogateescape")
 
 
@@ -169,7 +169,7 @@ def content(trees: Trees, tree: str, name: str) -> bytes | None:
 
 @contextmanager
 def _scratch_index(top: Path) -> Iterator[dict[str, str]]:
-    """Variables under which `git add` writes to a scratch index and object store, not the user's."""
+    """Variables under which git writes to a scratch index and object store, not the user's."""
     directory = Path(git(["rev-parse", "--absolute-git-dir"], top).removesuffix("\n"))
     objects = Path(git(["rev-parse", "--git-path", "objects"], top).removesuffix("\n"))
     with tempfile.TemporaryDirectory(prefix="mlp-index-") as scratch:
@@ -346,3 +346,37 @@ def merge(top: Path, commit: str, message: str) -> tuple[str, ...]:
             raise
         return tuple(conflicts)
     return ()
+
+
+def has_commit(path: Path, commit: str) -> bool:
+    """Whether this clone has the commit."""
+    try:
+        _run(["cat-file", "-e", f"{commit}^{{commit}}"], path, None)
+    except ConfigurationError:
+        return False
+    return True
+
+
+def check_out(top: Path, path: Path, commit: str | None, patch: bytes) -> None:
+    """Make `path` a work tree of the repository at `commit`, with `patch` applied.
+
+    Without a commit it becomes a repository of its own that holds the patch. Submodules are
+    checked out too. Raises ConfigurationError with git's words where the patch does not apply.
+    """
+    if commit is None:
+        path.mkdir(parents=True)
+        _run(["init", "--quiet", "."], path, None)
+    else:
+        _run(["worktree", "add", "--quiet", "--detach", str(path), commit], top, None)
+        if (path / ".gitmodules").exists():
+            _run(["submodule", "--quiet", "update", "--init", "--recursive"], path, None)
+    if patch:
+        _run(["apply", "--whitespace=nowarn", "-"], path, None, patch)
+
+
+def remove_work_tree(top: Path, path: Path) -> None:
+    """Remove what `check_out` made."""
+    if (path / ".git").is_dir():
+        shutil.rmtree(path)
+    elif path.exists():
+        _run(["worktree", "remove", "--force", "--force", str(path)], top, None)

@@ -60,7 +60,7 @@ class Journal:
     def _descriptor(self) -> int:
         if self._pid != os.getpid():
             name = f"{time.time_ns():020d}-{os.getpid()}.jsonl"
-            os.makedirs(self._directory, exist_ok=True)  # noqa: PTH103 - pathlib costs 10 ms here
+            os.makedirs(self._directory, exist_ok=True)
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
             self._fd = os.open(f"{self._directory}/{name}", flags, 0o644)
             self._pid = os.getpid()
@@ -70,7 +70,7 @@ class Journal:
 def files(directory: str) -> list[str]:
     """The event files of a run, oldest first, as paths."""
     try:
-        names = os.listdir(directory)  # noqa: PTH208
+        names = os.listdir(directory)
     except FileNotFoundError:
         return []
     return [f"{directory}/{name}" for name in sorted(names) if name.endswith(".jsonl")]

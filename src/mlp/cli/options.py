@@ -11,7 +11,12 @@ json_output = click.option(
     "--json", "json_output", is_flag=True, help="One JSON document on standard output."
 )
 dry_run = click.option("--dry-run", is_flag=True, help="Show what would be done, and stop.")
-env = click.option("--env", metavar="NAME", help="An environment of mlp.yaml: a key of `envs`.")
+env = click.option(
+    "--env",
+    metavar="NAME",
+    envvar="MLP_ENV",
+    help="An environment of mlp.yaml: a key of `envs`. Also: MLP_ENV.",
+)
 config = click.option(
     "--config",
     "settings",
@@ -30,9 +35,11 @@ force = click.option("--force", is_flag=True, help="Run stages that have not cha
 yes = click.option("--yes", is_flag=True, help="Do not ask.")
 
 
+traceback = click.option(
+    "--traceback", is_flag=True, expose_value=False, help="Show where an error came from."
+)
+
+
 def common(function: F) -> F:
     """What every verb takes that works on a project."""
-    traceback = click.option(
-        "--traceback", is_flag=True, expose_value=False, help="Show where an error came from."
-    )
     return env(config(traceback(function)))

@@ -12,6 +12,8 @@ STAGE = "MLP_STAGE"
 STAGE_RUN_ID = "MLP_STAGE_RUN_ID"
 LAUNCH = "MLP_LAUNCH"
 USER_SHELL = "MLP_USER_SHELL"
+# Tags of the next run, a JSON object: what a CI job or `mlp runs reproduce` has to say of it.
+RUN_TAGS = "MLP_RUN_TAGS"
 
 # What a stage's plain MLflow calls go to: the tracking-store plugin of this scheme, which finds the
 # run in the variables above and appends to its event file.

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,8 @@ class Provenance:
     user: str
     targets: Sequence[str]
     overrides: Sequence[str]
+    # How each stage was launched, as `launch` in mlp.yaml has it.
+    launches: Mapping[str, Mapping[str, Any]]
     seed: int | None
     image: str | None
     code: Code

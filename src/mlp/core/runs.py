@@ -9,6 +9,7 @@ class Tag:
 
     RUN_ID = "mlp.run_id"
     KIND = "mlp.kind"  # pipeline, stage
+    EXPERIMENT = "mlp.experiment"
     STAGE = "mlp.stage"
     OUTCOME = "mlp.outcome"  # of a stage: ran, cached, restored, failed
     FINGERPRINT = "mlp.fingerprint"  # of a stage: equal means the same work with the same result

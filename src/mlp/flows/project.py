@@ -1,11 +1,13 @@
 """The project that a command works on."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mlp.core import config as configuration
 from mlp.core.config import Config
+from mlp.core.environment import TRACKING_URI
 from mlp.core.errors import ConfigurationError
 from mlp.core.layout import Layout
 
@@ -25,10 +27,12 @@ class Project:
 
     @property
     def tracking_uri(self) -> str:
-        """Where runs are recorded, with a relative SQLite file or folder made absolute."""
-        return absolute_uri(
-            self.config.tracking.uri or configuration.DEFAULT_TRACKING_URI, self.root
-        )
+        """Where runs are recorded: MLP_TRACKING_URI, or mlp.yaml's, or a file in the project.
+
+        A relative SQLite file or folder is made absolute.
+        """
+        given = os.environ.get(TRACKING_URI) or self.config.tracking.uri
+        return absolute_uri(given or configuration.DEFAULT_TRACKING_URI, self.root)
 
 
 def load(

@@ -22,6 +22,7 @@ def gather(
     *,
     targets: Sequence[str],
     overrides: Sequence[str],
+    launches: Mapping[str, Mapping[str, Any]],
     command_line: Sequence[str],
     params: Mapping[str, Any],
 ) -> tuple[Provenance, bytes]:
@@ -36,6 +37,7 @@ def gather(
         user=_user(),
         targets=tuple(targets),
         overrides=tuple(masker.text(override) for override in overrides),
+        launches=launches,
         seed=_seed(params),
         image=os.environ.get("MLP_IMAGE"),
         code=code,

@@ -87,7 +87,7 @@ def started(
         run = layout.run(new_run_id())
         run.events.mkdir(parents=True)
         layout.lock.write_text(f"{run.run_id} {os.getpid()}\n", encoding="utf-8")
-        _write_header(run, project, uri, launches, command_line)
+        _write_header(run, project, uri, mlflow_id, launches, command_line)
         with lock.held(run.alive):
             recording = Recording(
                 run,
@@ -101,15 +101,21 @@ def started(
             yield recording
 
 
-def deliver(runs: Sequence[Path], uri: str) -> "subprocess.Popen[bytes]":
-    """Start a recorder for run directories, in the background, with less claim on the processor."""
+def deliver(
+    runs: Sequence[Path], uri: str, patience: float | None = None
+) -> "subprocess.Popen[bytes]":
+    """Start a recorder for run directories, in the background, with less claim on the processor.
+
+    `patience` is how many seconds it tries a server that is away after a run has ended.
+    """
     log = runs[0] / "recorder.log"
     variables = os.environ | environment.QUIET | {environment.TRACKING_URI: uri}
     for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"):
         variables.pop(name, None)
+    options = [] if patience is None else [f"--patience={patience}"]
     with log.open("ab") as output:
         return subprocess.Popen(
-            [sys.executable, "-m", "mlp.runtime.recorder", *map(str, runs)],
+            [sys.executable, "-m", "mlp.runtime.recorder", *options, *map(str, runs)],
             env=variables,
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -192,6 +198,7 @@ def _write_header(
     run: RunLayout,
     project: Project,
     uri: str,
+    mlflow_id: str | None,
     launches: dict[str, Any],
     command_line: Sequence[str],
 ) -> None:
@@ -200,6 +207,7 @@ def _write_header(
         "project": project.config.project,
         "experiment": project.config.experiment,
         "tracking_uri": mask_urls(uri),
+        "mlflow_id": mlflow_id,
         "env": project.env,
         "command_line": list(command_line),
         "started": time.time(),

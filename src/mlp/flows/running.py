@@ -14,7 +14,7 @@ from typing import Any
 
 from mlp.adapters import data, git, params
 from mlp.core import environment, runs
-from mlp.core.errors import ConfigurationError, MlpError, StageFailed
+from mlp.core.errors import ConfigurationError, MlpError, StageFailed, UsageError
 from mlp.core.identity import stage_run_id
 from mlp.core.overrides import Override
 from mlp.core.pipeline import Outcome, PlannedStage, StageState
@@ -26,8 +26,8 @@ from mlp.flows.recording import Delivered, Recording
 _LAST_LINES = 20
 # In CI nothing lives on behind a job, so that the record has to be delivered before it ends.
 _WAIT_IN_CI_S = 120.0
-_WAIT_S = 2.0
-_WAIT_SHARE = 0.02
+# Elsewhere whoever waits for the run is not to notice; what is left arrives in the background.
+_WAIT_SHARE = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,6 @@ class Request:
     overrides: Sequence[str] = ()
     launches: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     command_line: Sequence[str] = ()
-    tags: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +121,10 @@ def execute(project: Project, request: Request, observer: Observer) -> RunResult
         overrides = changed[1] if changed is not None else ()
         run = _Run(project, request, record, observer, overrides)
         run.begin()
-        run.reproduce()
-        result = run.end()
-    seconds = _WAIT_IN_CI_S if os.environ.get("CI") else _WAIT_S + _WAIT_SHARE * result.seconds
+        with data.opened(project.root):  # DVC's files are read once for all that follows
+            run.reproduce()
+            result = run.end()
+    seconds = _WAIT_IN_CI_S if os.environ.get("CI") else _WAIT_SHARE * result.seconds
     patient = result.status != "KILLED"
     return dataclasses.replace(
         result, delivered=recording.wait(record, seconds if patient else 0.0)
@@ -157,36 +157,39 @@ class _Run:
 
     def begin(self) -> None:
         """Record what the run is made from."""
-        values = params.read(self._project.root / "params.yaml")
         gathered, patch = provenance.gather(
             self._project,
             self._record.run_id,
             targets=self._request.targets,
             overrides=self._request.overrides,
+            launches=_launches(self._project, self._request),
             command_line=self._request.command_line,
-            params=values,
+            params=params.read(self._project.root / "params.yaml"),
         )
         self._attach_lock(runs.LOCK_BEFORE)
         self._record.attach(runs.PROVENANCE, _json(dataclasses.asdict(gathered)))
         if patch:
             self._record.attach(runs.PATCH, patch)
-        self._record.record("tags", values=_tags(gathered, self._request))
+        self._record.record("tags", values=_tags(gathered, self._record.experiment))
 
     def reproduce(self) -> None:
         """Let DVC run what must run; a failure is kept for the end."""
-        self._total = data.count(self._project.root, self._request.targets)
         try:
             with _stage_shell(self._record):
                 data.reproduce(
                     self._project.root,
                     self._request.targets,
                     force=self._request.force,
+                    counted=self._counted,
                     begun=self._begun,
                     ended=self._ended,
                 )
         except StageFailed as e:
             self._status = "KILLED" if e.status in _INTERRUPTED else "FAILED"
             self._error = self._with_log(e)
+        except UsageError:  # nothing has begun
+            self._record.record("run_ended", status="FAILED")
+            raise
         except MlpError as e:
             self._status, self._error = "FAILED", e
         except KeyboardInterrupt:
@@ -213,6 +216,9 @@ class _Run:
             delivered=Delivered(False),
             error=self._error,
         )
+
+    def _counted(self, stages: int) -> None:
+        self._total = stages
 
     def _begun(self, stage: str) -> None:
         self._begun_at = time.time()
@@ -290,15 +296,16 @@ def _launches(project: Project, request: Request) -> dict[str, Any]:
     return launches
 
 
-def _tags(record: Provenance, request: Request) -> dict[str, str]:
+def _tags(record: Provenance, experiment: str) -> dict[str, str]:
     tags = {
         runs.Tag.KIND: "pipeline",
+        runs.Tag.EXPERIMENT: experiment,
         runs.Tag.DIRTY: str(record.code.dirty).lower(),
         runs.Tag.COMMAND_LINE: " ".join(record.command_line),
         "mlflow.user": record.user,
         "mlflow.source.name": record.directory,
         "mlflow.source.type": "LOCAL",
-        **request.tags,
+        **json.loads(os.environ.get(environment.RUN_TAGS, "{}")),
     }
     if record.code.commit:
         tags[runs.Tag.COMMIT] = record.code.commit

@@ -1,4 +1,6 @@
-"""Runs a command with its output going to the terminal and to a log file, secrets masked in both.
+"""Runs a command with its output going to standard error and a log file, secrets masked in both.
+
+Standard output is for the result of `mlp run`; what stages print is its progress.
 
 A terminal stays a terminal for the command (progress bars work): it gets a pseudo-terminal then.
 """
@@ -24,7 +26,7 @@ def run_teed(command: Sequence[str], variables: Mapping[str, str], log: str, mas
     (`kill -9` of `mlp run`), they are ended too: nobody would be there to record their outputs.
     """
     os.makedirs(os.path.dirname(log), exist_ok=True)
-    channels = [_channel(1), _channel(2)]
+    channels = [_channel(2), _channel(2)]
     child = subprocess.Popen(
         command, env=dict(variables), stdout=channels[0][1], stderr=channels[1][1]
     )
@@ -33,7 +35,7 @@ def run_teed(command: Sequence[str], variables: Mapping[str, str], log: str, mas
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command hears it from the terminal itself
     signal.signal(signal.SIGTERM, lambda *_: _end_tree(child.pid, signal.SIGTERM))
     with open(log, "ab", buffering=0) as file:
-        _copy({channels[0][0]: 1, channels[1][0]: 2}, file.fileno(), child, masker)
+        _copy({channels[0][0]: 2, channels[1][0]: 2}, file.fileno(), child, masker)
     code = child.wait()
     return code if code >= 0 else 128 - code
 

@@ -5,6 +5,7 @@ is delivered. How far that is lies on the disk, so that another recorder goes on
 killed; delivering an event twice changes nothing. Ends with 0 when everything was delivered.
 """
 
+import argparse
 import heapq
 import json
 import logging
@@ -54,10 +55,14 @@ class Progress:
         part.replace(path)
 
 
-def main(directories: Sequence[str]) -> int:
+def main(arguments: Sequence[str]) -> int:
     """Deliver each run; returns 0 when all of them are, 5 when something is left."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
-    left = [directory for directory in directories if not follow(RunLayout(Path(directory)))]
+    parser = argparse.ArgumentParser(prog="mlp.runtime.recorder", description=__doc__)
+    parser.add_argument("--patience", type=float, default=_PATIENCE_S)
+    parser.add_argument("directories", nargs="+", type=Path)
+    options = parser.parse_args(arguments)
+    left = [path for path in options.directories if not follow(RunLayout(path), options.patience)]
     return 5 if left else 0
 
 
@@ -118,7 +123,9 @@ def _deliver(run: RunLayout, progress: Progress) -> bool:
         if delivery is None:
             header = json.loads(run.header.read_text(encoding="utf-8"))
             uri = _tracking_uri(header["tracking_uri"])
-            delivery = Delivery(uri, header["experiment"], run.path, progress.ids)
+            delivery = Delivery(
+                uri, header["experiment"], run.path, progress.ids, header.get("mlflow_id")
+            )
         delivery.deliver(events)
         progress.offsets |= offsets
         for event in events:

@@ -1,7 +1,18 @@
 """The door to MLflow: delivering events, reading runs back, logging models, its pages."""
 
 from mlp.adapters.tracking.delivery import Delivery
+from mlp.adapters.tracking.health import reachable
 from mlp.adapters.tracking.models import log_model
+from mlp.adapters.tracking.projects import backend
 from mlp.adapters.tracking.reading import artifact_text, find_run, list_runs, producer_of
 
-__all__ = ["Delivery", "artifact_text", "find_run", "list_runs", "log_model", "producer_of"]
+__all__ = [
+    "Delivery",
+    "artifact_text",
+    "backend",
+    "find_run",
+    "list_runs",
+    "log_model",
+    "producer_of",
+    "reachable",
+]

@@ -28,19 +28,30 @@ class Delivery:
     """One connection to the server at `uri`, delivering to `experiment`.
 
     `ids` maps our run ids to MLflow's; it grows, and whoever calls keeps it. `directory` is the
-    run's own, where the files lie that its runs logged. Errors: RemoteError where the server is
-    away (deliver the same events again later), ConfigurationError where it cannot be used.
+    run's own, where the files lie that its runs logged. `continues` is the MLflow run that the
+    pipeline's is to be, where there is one already (`mlflow run`).
+
+    Errors: RemoteError where the server is away (deliver the same events again later),
+    ConfigurationError where it cannot be used.
     """
 
     def __init__(
-        self, uri: str, experiment: str, directory: Path, ids: dict[str, str] | None = None
+        self,
+        uri: str,
+        experiment: str,
+        directory: Path,
+        ids: dict[str, str] | None = None,
+        continues: str | None = None,
     ) -> None:
         self.ids = ids if ids is not None else {}
         self._uri = uri
         self._directory = directory
         self._client = client(uri)
         with translated(uri):
-            self._experiment_id = self._experiment(experiment)
+            if continues:
+                self._experiment_id = self._client.get_run(continues).info.experiment_id
+            else:
+                self._experiment_id = self._experiment(experiment)
 
     def deliver(self, events: Sequence[Event]) -> None:
         """Deliver events in their order; what MLflow refuses for good is logged and left out."""
@@ -131,7 +142,7 @@ class Delivery:
             self._log_batch(self.mlflow_id(run), part)
 
     def _log_batch(self, run: str, part: Mapping[str, Sequence[Any]]) -> None:
-        """One request; where it is refused, each entry by itself, so that only the bad ones miss."""
+        """One request; where it is refused, each entry by itself: only the bad ones miss."""
         ((kind, entries),) = part.items()
 
         def send(some: Sequence[Any]) -> None:

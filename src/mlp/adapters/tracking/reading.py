@@ -12,18 +12,13 @@ from mlp.core.runs import RunRecord, Tag
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-_PIPELINES = f"tags.`{Tag.KIND}` = 'pipeline'"
 
-
-def list_runs(uri: str, experiment: str, limit: int, query: str = "") -> list[RunRecord]:
+def list_runs(uri: str, experiment: str, limit: int) -> list[RunRecord]:
     """The newest pipeline runs, the newest first, without their stages."""
     with translated(uri):
         server = client(uri)
-        found = server.get_experiment_by_name(experiment)
-        if found is None:
-            return []
-        query = f"{_PIPELINES} and {query}" if query else _PIPELINES
-        runs = server.search_runs([found.experiment_id], query, max_results=limit)
+        query = _pipelines(experiment)
+        runs = server.search_runs(_experiments(server, experiment), query, max_results=limit)
         return [_record(run) for run in runs]
 
 
@@ -35,11 +30,7 @@ def find_run(uri: str, experiment: str, reference: str) -> RunRecord:
     """
     with translated(uri):
         server = client(uri)
-        found = server.get_experiment_by_name(experiment)
-        if found is None:
-            raise UsageError(f"nothing was recorded in {experiment!r} yet", fix="mlp run")
-        run = _find(server, found.experiment_id, reference)
-        return _with_stages(server, run)
+        return _with_stages(server, _find(server, experiment, reference))
 
 
 def artifact_text(uri: str, record: RunRecord, path: str) -> str | None:
@@ -51,34 +42,43 @@ def artifact_text(uri: str, record: RunRecord, path: str) -> str | None:
         if path not in names:
             return None
         local = server.download_artifacts(record.mlflow_id, path, scratch)
-        return Path(local).read_text(encoding="utf-8", errors="surrogateescape")
+        return Path(local).read_bytes().decode(errors="surrogateescape")
 
 
 def producer_of(uri: str, experiment: str, fingerprint: str) -> RunRecord | None:
     """The pipeline run whose stage did the work with this fingerprint, the newest if several."""
     with translated(uri):
         server = client(uri)
-        found = server.get_experiment_by_name(experiment)
-        if found is None:
-            return None
         query = f"tags.`{Tag.FINGERPRINT}` = '{fingerprint}' and tags.`{Tag.OUTCOME}` = 'ran'"
-        runs = server.search_runs([found.experiment_id], query, max_results=1)
+        runs = server.search_runs(_experiments(server, experiment), query, max_results=1)
         if not runs:
             return None
         parent = runs[0].data.tags.get("mlflow.parentRunId")
         return _record(server.get_run(parent)) if parent else _record(runs[0])
 
 
-def _find(server: "MlflowClient", experiment_id: str, reference: str) -> Any:
+def _pipelines(experiment: str) -> str:
+    name = experiment.replace("'", "")
+    return f"tags.`{Tag.KIND}` = 'pipeline' and tags.`{Tag.EXPERIMENT}` = '{name}'"
+
+
+def _experiments(server: "MlflowClient", name: str) -> list[str]:
+    """The project's experiment, and MLflow's default one, where `mlflow run` puts its runs."""
+    found = server.get_experiment_by_name(name)
+    return [*([found.experiment_id] if found else []), "0"]
+
+
+def _find(server: "MlflowClient", experiment: str, reference: str) -> Any:
+    where = _experiments(server, experiment)
     if reference == "last":
-        return _one(server.search_runs([experiment_id], _PIPELINES, max_results=1), reference)
+        return _one(server.search_runs(where, _pipelines(experiment), max_results=1), reference)
     quoted = reference.replace("'", "")
     for query in (
         f"tags.`{Tag.RUN_ID}` = '{quoted}'",
         f"attributes.run_name = '{quoted}'",
         f"tags.`{Tag.RUN_ID}` LIKE '{quoted}%'",
     ):
-        runs = server.search_runs([experiment_id], query, max_results=3)
+        runs = server.search_runs(where, query, max_results=3)
         if runs:
             return _one(runs, reference)
     try:

@@ -1,0 +1,46 @@
+# `make demo` and `make test` are the two commands of the README; the rest is for developers.
+PYTHON ?= python3.11
+UV_VERSION := 0.13.9
+BIN := .venv/bin
+# uv does not read pip's settings: a folder of wheels that pip is given is handed on.
+export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
+
+.PHONY: setup demo test check e2e bench docs clean
+
+setup: .venv/ready ## the environment, in .venv
+
+.venv/ready: requirements/lock.txt pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet uv==$(UV_VERSION)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements/lock.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -e .
+	touch $@
+
+demo: setup ## the environment, and examples/flights from end to end
+	@PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/demo.sh demo
+
+test: setup ## the tests that need no cluster and no network
+	$(BIN)/pytest -n 2 -m "not e2e" --cov --cov-report=term:skip-covered tests
+
+check: setup ## lint, types, import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+e2e: setup ## the example and the scaffolded projects from end to end
+	$(BIN)/pytest -m e2e tests/e2e
+
+bench: setup ## figures against peers, written to docs/benchmarks.md
+	$(BIN)/python bench/report.py
+
+docs: setup ## the command reference, from the commands' own help
+	$(BIN)/python docs/reference.py
+
+lock: setup ## pin the newest versions that fit together; no address is written down
+	$(BIN)/uv pip compile --quiet --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
+		--universal --python-version 3.11 --extra train --group dev \
+		-c requirements/constraints.txt pyproject.toml -o requirements/lock.txt
+
+clean:
+	rm -rf .venv .bench demo build dist .coverage* htmlcov

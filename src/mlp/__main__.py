@@ -1,0 +1,5 @@
+"""`python -m mlp`: the command line under this very interpreter."""
+
+from mlp.cli.main import main
+
+main()

@@ -1,0 +1,138 @@
+"""`mlp runs`: list, show, compare, reproduce and deliver runs."""
+
+import click
+
+from mlp.cli import options
+
+_HELP = {"help_option_names": ["-h", "--help"]}
+_REFERENCE = "RUN is an id or its beginning, a run's name, or `last`."
+
+
+@click.group(context_settings=_HELP)
+def command() -> None:
+    """List, show, compare, reproduce and deliver runs."""
+
+
+@command.command("list", context_settings=_HELP)
+@click.option("-n", "limit", default=20, show_default=True, help="How many.")
+@options.json_output
+@options.common
+def list_(limit: int, json_output: bool, env: str | None, settings: tuple[str, ...]) -> None:
+    """The newest runs first."""
+    from mlp.cli import history as shown
+    from mlp.flows import history, project
+
+    found = history.newest(project.load(env=env, settings=settings), limit)
+    shown.runs(found, as_json=json_output)
+
+
+@command.command(context_settings=_HELP, epilog=_REFERENCE)
+@click.argument("run", default="last")
+@options.json_output
+@options.common
+def show(run: str, json_output: bool, env: str | None, settings: tuple[str, ...]) -> None:
+    """One run: its stages, metrics, params, and what it was made from."""
+    from mlp.cli import history as shown
+    from mlp.flows import history, project
+
+    found = history.detail(project.load(env=env, settings=settings), run)
+    shown.detail(found, as_json=json_output)
+
+
+@command.command(context_settings=_HELP, epilog=_REFERENCE)
+@click.argument("before", metavar="RUN")
+@click.argument("after", metavar="RUN", default="last")
+@options.json_output
+@options.common
+def diff(
+    before: str, after: str, json_output: bool, env: str | None, settings: tuple[str, ...]
+) -> None:
+    """What changed from one run to another: params, code, data, environment, metrics."""
+    import dataclasses
+
+    from mlp.cli import comparison, render
+    from mlp.flows import comparing, project, syncing
+
+    loaded = project.load(env=env, settings=settings)
+    syncing.catch_up(loaded)
+    found = comparing.diff(loaded, before, after)
+    render.document(dataclasses.asdict(found), comparison.diff_text(found), as_json=json_output)
+
+
+@command.command(context_settings=_HELP, epilog=_REFERENCE)
+@click.argument("before", metavar="RUN")
+@click.argument("after", metavar="RUN", default="last")
+@options.json_output
+@options.common
+def why(
+    before: str, after: str, json_output: bool, env: str | None, settings: tuple[str, ...]
+) -> None:
+    """Why one run's metrics differ from another's: the likely causes, the likeliest first."""
+    import dataclasses
+
+    from mlp.cli import comparison, render
+    from mlp.flows import comparing, project, syncing
+
+    loaded = project.load(env=env, settings=settings)
+    syncing.catch_up(loaded)
+    found = comparing.why(loaded, before, after)
+    render.document(dataclasses.asdict(found), comparison.why_text(found), as_json=json_output)
+
+
+@command.command(context_settings=_HELP, epilog=_REFERENCE)
+@click.argument("run", default="last")
+@click.option(
+    "--env",
+    "manager",
+    type=click.Choice(["check", "create"]),
+    default="check",
+    show_default=True,
+    help="Use this Python environment, or make one of the run's packages.",
+)
+@click.option(
+    "--tolerance",
+    type=click.FloatRange(min=0),
+    help="Metrics may differ by this share, and outputs by bits.",
+)
+@click.option("--keep", is_flag=True, help="Keep the work tree that it ran in.")
+@options.json_output
+@options.config
+@options.traceback
+def reproduce(
+    run: str,
+    manager: str,
+    tolerance: float | None,
+    keep: bool,
+    json_output: bool,
+    settings: tuple[str, ...],
+) -> int:
+    """Make a run again in a clean work tree, and compare what comes out, item by item.
+
+    Ends with 0 when all that counts matches, with 4 when not. An environment of mlp.yaml is
+    chosen by the variable MLP_ENV here.
+    """
+    import os
+
+    from mlp.cli import history as shown
+    from mlp.cli import render
+    from mlp.flows import project, reproducing, syncing
+
+    loaded = project.load(env=os.environ.get("MLP_ENV"), settings=settings)
+    syncing.catch_up(loaded)
+    request = reproducing.Request(run, manager, tolerance, keep)
+    found = reproducing.reproduce(loaded, request, render.note)
+    shown.reproduction(found, as_json=json_output)
+    return 0 if found.reproduced else 4
+
+
+@command.command(context_settings=_HELP)
+@options.json_output
+@options.common
+def sync(json_output: bool, env: str | None, settings: tuple[str, ...]) -> int:
+    """Deliver to MLflow what runs have recorded while it was away. May be called again."""
+    from mlp.cli import history as shown
+    from mlp.flows import project, syncing
+
+    synced = syncing.sync(project.load(env=env, settings=settings))
+    shown.synced(synced, as_json=json_output)
+    return 5 if synced.left else 0

@@ -1,0 +1,66 @@
+"""Running a project for `mlflow run --backend mlp`."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mlp.adapters import data, params, tracking
+from mlp.core.errors import UsageError
+from mlp.core.nearest import did_you_mean
+from mlp.core.pipeline import flatten
+
+_SETTINGS = ("target",)
+
+
+def make() -> Any:
+    """The backend, as MLflow asks for it by the entry point `mlflow.project_backend`."""
+    return tracking.backend(start)
+
+
+def start(
+    directory: Path,
+    entry_point: str,
+    parameters: Mapping[str, str],
+    settings: Mapping[str, Any],
+    variables: Mapping[str, str],
+) -> "subprocess.Popen[bytes]":
+    """Start `mlp run` in `directory`, for a stage where the entry point has the name of one.
+
+    Raises UsageError for a parameter that is no param, or a setting that is not known.
+    """
+    for name, value in settings.items():
+        if name not in _SETTINGS or value != "local":
+            raise UsageError(
+                f"--backend-config: {name}={value!r} is not known", fix='{"target": "local"}'
+            )
+    stages = [state.name for state in data.stages(directory)]
+    targets = [entry_point] if entry_point in stages else []
+    if entry_point != "main" and not targets:
+        raise UsageError(
+            f"there is no stage {entry_point!r}{did_you_mean(entry_point, stages)}",
+            fix=f"--entry-point main, or one of {', '.join(stages)}",
+        )
+    known = list(flatten(params.read(directory / "params.yaml")))
+    overrides = [f"--set={full_name(name, known)}={value}" for name, value in parameters.items()]
+    return subprocess.Popen(
+        [sys.executable, "-m", "mlp", "run", *targets, *overrides],
+        cwd=directory,
+        env={**os.environ, **variables},
+    )
+
+
+def full_name(name: str, known: list[str]) -> str:
+    """The dotted param that `name` means: itself, or the only one whose last part it is."""
+    if name in known:
+        return name
+    matches = [param for param in known if param.rpartition(".")[2] == name]
+    if len(matches) == 1:
+        return matches[0]
+    raise UsageError(
+        f"-P {name}: {'several params end so' if matches else 'there is no such param'} "
+        f"(have: {', '.join(matches or known)})",
+        fix=f"-P {(matches or known or ['train.lr'])[0]}=VALUE",
+    )

@@ -1,0 +1,46 @@
+"""Runs as they were recorded."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mlp.adapters import tracking
+from mlp.core import runs
+from mlp.core.runs import RunRecord
+from mlp.flows import syncing
+from mlp.flows.project import Project
+from mlp.flows.syncing import Left
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """The newest runs first, and the runs of this machine that MLflow has not yet."""
+
+    runs: Sequence[RunRecord]
+    left: Sequence[Left]
+
+
+@dataclass(frozen=True, slots=True)
+class Detail:
+    """One run with its stages, and its provenance record ({} where it has none)."""
+
+    run: RunRecord
+    provenance: Mapping[str, Any]
+    left: Sequence[Left]
+
+
+def newest(project: Project, limit: int) -> History:
+    """The newest runs of the project, once those that have just ended have arrived."""
+    left = syncing.catch_up(project)
+    found = tracking.list_runs(project.tracking_uri, project.config.experiment, limit)
+    return History(tuple(found), left)
+
+
+def detail(project: Project, reference: str) -> Detail:
+    """The run that `reference` means (an id, its beginning, a name, `last`)."""
+    left = syncing.catch_up(project)
+    uri = project.tracking_uri
+    run = tracking.find_run(uri, project.config.experiment, reference)
+    text = tracking.artifact_text(uri, run, runs.PROVENANCE)
+    return Detail(run, json.loads(text) if text else {}, left)

@@ -1,0 +1,76 @@
+"""Delivering to MLflow what earlier runs left behind."""
+
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlp.adapters import lock
+from mlp.core.layout import RunLayout
+from mlp.flows import project as projects
+from mlp.flows import recording
+from mlp.flows.project import Project
+
+_POLL_S = 0.05
+# Reading commands wait so long for a run that has just ended; it is usually a second or two.
+_CATCH_UP_S = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """A run that MLflow has not all of, and the reason as far as it is known."""
+
+    run_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Synced:
+    """The runs that were delivered now, and those that are left."""
+
+    delivered: Sequence[str]
+    left: Sequence[Left]
+
+
+def sync(project: Project, seconds: float = 3600.0) -> Synced:
+    """Deliver every run that has ended, for at most so long; returns what became of each."""
+    waiting = [RunLayout(path) for path in recording.undelivered(project.layout)]
+    ended = [run for run in waiting if not lock.is_held(run.alive)]
+    until = time.monotonic() + seconds
+    for env, runs in _by_env(ended).items():
+        uri = projects.load(project.root, env=env).tracking_uri
+        recorder = recording.deliver([run.path for run in runs], uri, patience=0.0)
+        while time.monotonic() < until and _at_work(runs):
+            if recorder.poll() is not None and not any(lock.is_held(r.delivery_lock) for r in runs):
+                break
+            time.sleep(_POLL_S)
+    done = [run.run_id for run in ended if recording.delivery(run).complete]
+    left = [
+        Left(run.run_id, recording.delivery(run).reason or "it is being delivered")
+        for run in ended
+        if run.run_id not in done
+    ]
+    return Synced(done, left)
+
+
+def catch_up(project: Project) -> Sequence[Left]:
+    """Let runs that have just ended arrive before something is read; returns what is left."""
+    return sync(project, _CATCH_UP_S).left
+
+
+def _at_work(runs: Sequence[RunLayout]) -> bool:
+    return not all(recording.delivery(run).complete for run in runs)
+
+
+def _by_env(runs: Sequence[RunLayout]) -> dict[str | None, list[RunLayout]]:
+    found: dict[str | None, list[RunLayout]] = defaultdict(list)
+    for run in runs:
+        found[recording.header(run).get("env")].append(run)
+    return found
+
+
+def log_of(project: Project, run_id: str) -> Path | None:
+    """What the recorder of a run printed, None where the run is not of this machine."""
+    log = project.layout.run(run_id).recorder_log
+    return log if log.is_file() else None
