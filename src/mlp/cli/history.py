@@ -97,12 +97,13 @@ def _commit(tags: Mapping[str, str]) -> str:
 
 
 def _common_metrics(found: Sequence[RunRecord]) -> list[str]:
-    """The metrics that most runs have, so that columns are full; few enough to read."""
-    counts: dict[str, int] = {}
+    """The metrics that most runs have and that differ between them; few enough to read."""
+    values: dict[str, list[float]] = {}
     for run in found:
-        for name in run.metrics:
-            counts[name] = counts.get(name, 0) + 1
-    return sorted(counts, key=lambda name: (-counts[name], name))[:_SHOWN_METRICS]
+        for name, value in run.metrics.items():
+            values.setdefault(name, []).append(value)
+    order = sorted(values, key=lambda n: (-len(values[n]), len(set(values[n])) == 1, n))
+    return order[:_SHOWN_METRICS]
 
 
 def _made_from(run: RunRecord, record: Mapping[str, Any]) -> list[str]:
@@ -137,4 +138,5 @@ def _section(title: str, values: Mapping[str, Any]) -> list[str]:
 
 def _left(left: Sequence[Left]) -> None:
     if left:
-        render.note(f"{len(left)} runs are not in MLflow yet: {left[0].reason}; `mlp runs sync`")
+        runs_are = "1 run is" if len(left) == 1 else f"{len(left)} runs are"
+        render.note(f"{runs_are} not in MLflow yet: {left[0].reason}   (mlp runs sync)")

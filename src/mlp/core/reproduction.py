@@ -63,7 +63,7 @@ def compare_stages(
         for dep in stage["deps"]:
             if dep["path"] not in made and dep["path"] not in seen:
                 seen.add(dep["path"])
-                items.append(_data("data", dep, _digests(other["deps"]), counts=True))
+                items.append(_data("input", dep, _digests(other["deps"]), counts=True))
         items += _params(stage, other)
         items += [
             _data("output", out, _digests(other["outs"]), counts=bits_count)

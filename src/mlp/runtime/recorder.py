@@ -82,7 +82,11 @@ def follow(run: RunLayout, patience: float = _PATIENCE_S) -> bool:
             return progress.done or _follow(run, progress, patience)
         except MlpError as e:
             _note_failure(run, progress, e)
-            return False
+        except Exception as e:  # noqa: BLE001 - the last door: what is not delivered says why
+            _log.exception("a bug in mlp")
+            bug = MlpError("this is a bug in mlp", cause=f"{type(e).__name__}: {e}")
+            _note_failure(run, progress, bug)
+        return False
 
 
 def _follow(run: RunLayout, progress: Progress, patience: float) -> bool:

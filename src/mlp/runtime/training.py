@@ -4,6 +4,7 @@ Each works inside a stage that `mlp run` started, and outside of one too, where 
 tool below does by itself: the script stays an ordinary script.
 """
 
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +20,7 @@ from mlp.core.secrets import Masker
 if TYPE_CHECKING:
     import pytorch_lightning as pl
 
+_log = logging.getLogger("mlp")
 _journals: dict[str, Journal] = {}
 
 
@@ -57,8 +59,13 @@ def log(metrics: Mapping[str, float], step: int | None = None) -> None:
     prefix = environment.rank_prefix(stage)
     if prefix is None:
         return
-    values = {f"{prefix}{name}": value for name, value in metrics.items()}
-    _journal(stage).metrics(stage.stage_run_id, values, step or 0)
+    values = {}
+    for name, value in metrics.items():
+        try:
+            values[f"{prefix}{name}"] = float(value)
+        except (TypeError, ValueError, RuntimeError) as e:  # RuntimeError: a tensor of several
+            _log.warning("metric %s is not recorded: %s", name, e)
+    _journal(stage).metrics(stage.stage_run_id, values, int(step or 0))
 
 
 def log_model(model: Any, example: Any = None, name: str = "model", **kwargs: Any) -> None:

@@ -1,5 +1,6 @@
 """The door to MLflow: delivering events, reading runs back, logging models, its pages."""
 
+from mlp.adapters.tracking.connection import probe
 from mlp.adapters.tracking.delivery import Delivery
 from mlp.adapters.tracking.health import reachable
 from mlp.adapters.tracking.models import log_model
@@ -13,6 +14,7 @@ __all__ = [
     "find_run",
     "list_runs",
     "log_model",
+    "probe",
     "producer_of",
     "reachable",
 ]

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from mlp.core.environment import QUIET
 from mlp.core.errors import ConfigurationError, MlpError, RemoteError
@@ -20,18 +21,43 @@ _PATIENCE = {
 }
 
 
+_PORTS = {"http": 80, "https": 443}
+_PROBE_S = 2.0
+
+
 class Refused(MlpError):  # noqa: N818 - what the server said to one request
     """The server answered, and will answer the same again: trying once more is no use."""
 
 
 def client(uri: str) -> "MlflowClient":
     """A client of the server or the SQLite file at `uri`."""
+    probe(uri)
     for name, value in (QUIET | _PATIENCE).items():
         os.environ.setdefault(name, value)
     from mlflow import MlflowClient
 
     with translated(uri):
         return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def probe(uri: str) -> None:
+    """Raise RemoteError where nothing answers at the address of a server, without MLflow.
+
+    Behind a proxy only a real request can tell, so that nothing is tried there.
+    """
+    parts = urlsplit(uri)
+    if parts.scheme not in _PORTS or not parts.hostname:
+        return
+    import socket
+    from urllib.request import getproxies, proxy_bypass
+
+    if parts.scheme in getproxies() and not proxy_bypass(parts.hostname):
+        return
+    address = (parts.hostname, parts.port or _PORTS[parts.scheme])
+    try:
+        socket.create_connection(address, _PROBE_S).close()
+    except OSError as e:
+        raise _unreachable(mask_urls(uri), uri, str(e)) from e
 
 
 @contextmanager

@@ -191,7 +191,8 @@ class Delivery:
             self._client.log_inputs(self.mlflow_id(event.run), part)
 
     def _model(self, event: Event) -> None:
-        deliver_model(self._client, self._experiment_id, self.mlflow_id(event.run), event.data)
+        run = self.mlflow_id(event.run)
+        deliver_model(self._client, self._experiment_id, {event.run: run}, event.data)
 
     def _cached(self, event: Event) -> None:
         """Link a cached stage's run to the run that did the work, wherever that was."""

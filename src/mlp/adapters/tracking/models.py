@@ -1,5 +1,6 @@
 """Models as MLflow stores them: logging one, and delivering one that was logged in a stage."""
 
+import os
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -20,32 +21,34 @@ def log_model(model: Any, example: Any, name: str, **kwargs: Any) -> None:
     """Log `model` in the active MLflow run (one is started if need be), with its signature.
 
     Requirements are the flavour's own with the versions installed here, unless `kwargs` have them:
-    MLflow's way of finding more would load the model in a second process, for many seconds.
+    MLflow's way of finding more loads the model in a second process, for many seconds. Only a
+    PythonModel, which may need anything, is looked at in that way.
     """
-    import os
 
     for variable, value in QUIET.items():
         os.environ.setdefault(variable, value)
     flavour = _flavour(model)
     arguments: dict[str, Any] = {"name": name, **kwargs}
     if example is not None:
-        example = _as_numpy(example)
-        arguments.setdefault("input_example", example)
-        arguments.setdefault("signature", _signature(model, example, flavour))
-    if "pip_requirements" not in kwargs and "conda_env" not in kwargs:
-        arguments["pip_requirements"] = _requirements(model, flavour)
+        arguments.setdefault("input_example", _as_numpy(example))  # MLflow infers the signature
     if flavour.__name__ == "mlflow.pyfunc":
         flavour.log_model(python_model=model, **arguments)
-    else:
-        flavour.log_model(model, **arguments)
+        return
+    if not {"pip_requirements", "conda_env"} & kwargs.keys():
+        arguments["pip_requirements"] = _requirements(model, flavour)
+    flavour.log_model(model, **arguments)
 
 
 def deliver_model(
-    client: "MlflowClient", experiment_id: str, run: str, data: Mapping[str, Any]
+    client: "MlflowClient", experiment_id: str, ids: Mapping[str, str], data: Mapping[str, Any]
 ) -> None:
-    """Make the model of a `model` event on the server, or complete the one begun there."""
+    """Make the model of a `model` event on the server, or complete the one begun there.
+
+    `ids` has our id of the run that logged it, and MLflow's.
+    """
     from mlflow.entities import LoggedModelOutput
 
+    ((_, run),) = ids.items()
     query = f"tags.`{_MODEL_TAG}` = '{data['model']}'"
     found = client.search_logged_models([experiment_id], query, max_results=1)
     made = (
@@ -63,25 +66,26 @@ def deliver_model(
     directory = Path(data["path"])
     if directory.is_dir():
         client.log_model_artifacts(made.model_id, str(directory))
-        _name_as_delivered(client, directory, made, run, data)
+        names = {data["path"]: made.artifact_location, data["model"]: made.model_id, **ids}
+        _rename(client, directory, made.model_id, names)
     client.finalize_logged_model(made.model_id, data["status"])
     if not found:
         client.log_outputs(run, [LoggedModelOutput(made.model_id, data.get("step", 0))])
 
 
-def _name_as_delivered(
-    client: "MlflowClient", directory: Path, made: Any, run: str, data: Mapping[str, Any]
+def _rename(
+    client: "MlflowClient", directory: Path, model_id: str, names: Mapping[str, str]
 ) -> None:
     """The model's own description names its run and itself: by the server's ids from now on."""
     description = directory / "MLmodel"
     if not description.is_file():
         return
     text = description.read_text(encoding="utf-8")
-    text = text.replace(data["path"], made.artifact_location)
-    text = text.replace(data["model"], made.model_id).replace(data["run"], run)
+    for ours, theirs in names.items():
+        text = text.replace(ours, theirs)
     with tempfile.TemporaryDirectory() as scratch:
         (Path(scratch) / "MLmodel").write_text(text, encoding="utf-8")
-        client.log_model_artifacts(made.model_id, scratch)
+        client.log_model_artifacts(model_id, scratch)
 
 
 def _flavour(model: Any) -> Any:
@@ -113,25 +117,6 @@ def _as_numpy(example: Any) -> Any:
     if torch is not None and isinstance(example, torch.Tensor):
         return example.detach().cpu().numpy()
     return example
-
-
-def _signature(model: Any, example: Any, flavour: Any) -> Any:
-    """What goes in and what comes out, from one prediction on the example."""
-    from mlflow.models import infer_signature
-
-    if flavour.__name__ == "mlflow.pytorch":
-        import torch
-
-        training = model.training
-        model.eval()
-        with torch.no_grad():
-            device = next((p.device for p in model.parameters()), torch.device("cpu"))
-            predicted = model(torch.from_numpy(example).to(device)).cpu().numpy()
-        model.train(training)
-        return infer_signature(example, predicted)
-    if flavour.__name__ == "mlflow.sklearn":
-        return infer_signature(example, model.predict(example))
-    return infer_signature(example)
 
 
 def _requirements(model: Any, flavour: Any) -> list[str]:
