@@ -1,14 +1,15 @@
 """The door to DVC: data versions, pipelines, the lock."""
 
 import logging
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlp.core.errors import ConfigurationError, RemoteError, StageFailed, UsageError
+from mlp.core.errors import ConfigurationError, MlpError, RemoteError, StageFailed, UsageError
 from mlp.core.pipeline import DataItem, PlannedStage, StageState, flatten
 from mlp.core.secrets import mask_urls
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from dvc.repo import Repo
     from dvc.stage import Stage
 
-Counted = Callable[[int], None]
 Begun = Callable[[str], None]
 # A stage's state after DVC is done with it, and whether DVC changed anything. State is None where
 # the stage failed.
@@ -50,9 +50,10 @@ _open: dict[Path, "Repo"] = {}
 
 @contextmanager
 def opened(path: Path) -> Iterator["Repo"]:
-    """DVC's own object for the project with its root at `path`.
+    """DVC's own object for the project at `path`, which is the working directory for the block.
 
-    Opened again inside of the block, it is the same one: what DVC has read is not read again.
+    DVC names files as seen from there, and finds `dvc.yaml` there. Opened again inside of the
+    block, it is the same one: what DVC has read is not read again.
     """
     with translated("opening the DVC project"):
         if path in _open:
@@ -62,12 +63,22 @@ def opened(path: Path) -> Iterator["Repo"]:
 
         # What DVC says of each stage, mlp says itself.
         logging.getLogger("dvc").setLevel(logging.WARNING)
-        with Repo(str(path)) as repo:
+        with chdir(path), Repo(str(path)) as repo:
             _open[path] = repo
             try:
                 yield repo
             finally:
                 del _open[path]
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """`opened`, with DVC's lock on the project: what is read in the block is read once."""
+    with opened(path) as repo:
+        from dvc.repo import lock_repo
+
+        with lock_repo(repo):
+            yield
 
 
 def stages(path: Path) -> tuple[StageState, ...]:
@@ -81,16 +92,13 @@ def reproduce(
     targets: Sequence[str],
     *,
     force: bool,
-    counted: Counted,
     begun: Begun,
     ended: Ended,
 ) -> None:
     """Run what DVC says must run, telling `begun` and `ended` of each stage, in order.
 
-    `counted` is told before how many there are. Raises StageFailed where a stage fails, UsageError
-    before anything begins. The order, the cache and the lock are all DVC's.
+    Raises StageFailed where a stage fails. The order, the cache and the lock are all DVC's.
     """
-    order: list[Stage] = []
 
     def one(stage: "Stage", **kwargs: Any) -> "Stage | None":
         from dvc.repo.reproduce import _reproduce_stage
@@ -111,24 +119,34 @@ def reproduce(
 
     with opened(path) as repo:
         from dvc.exceptions import DvcException, ReproductionError
-        from dvc.repo import lock_repo
 
-        with lock_repo(repo):  # one reading of dvc.yaml serves both
-            repo.reproduce(list(targets) or None, repro_fn=lambda stage, **_: order.append(stage))
-            counted(sum(map(_is_pipeline, order)))
-            try:
-                repo.reproduce(list(targets) or None, force=force, repro_fn=one)
-            except ReproductionError as e:  # DVC's wrapping of what `one` raised
-                raise (e.__cause__ or e) from e
+        try:
+            repo.reproduce(list(targets) or None, force=force, repro_fn=one)
+        except ReproductionError as e:  # DVC's wrapping of what `one` raised
+            raise (e.__cause__ or e) from e
+
+
+def count(path: Path, targets: Sequence[str]) -> int:
+    """How many stages `reproduce` would look at.
+
+    Raises UsageError for a target that is none, ConfigurationError where DVC cannot begin.
+    """
+    with opened(path) as repo:
+        return sum(map(_is_pipeline, _order(repo, targets)))
 
 
 def plan(path: Path, targets: Sequence[str], *, force: bool) -> tuple[PlannedStage, ...]:
     """What `reproduce` would do, in its order; a stage below one that runs is taken to run too."""
-    order: list[Stage] = []
     with opened(path) as repo:
-        repo.reproduce(list(targets) or None, repro_fn=lambda stage, **_: order.append(stage))
+        order = _order(repo, targets)
         with repo.lock:
             return _plan(order, force)
+
+
+def _order(repo: "Repo", targets: Sequence[str]) -> "list[Stage]":
+    order: list[Stage] = []
+    repo.reproduce(list(targets) or None, repro_fn=lambda stage, **_: order.append(stage))
+    return order
 
 
 def _plan(order: Sequence["Stage"], force: bool) -> tuple[PlannedStage, ...]:
@@ -200,7 +218,9 @@ def check_out_sources(path: Path) -> tuple[str, ...]:
 def metrics(path: Path) -> dict[str, dict[str, Any]]:
     """The contents of every metrics file of the project that can be read, by its path."""
     with opened(path) as repo:
-        shown = repo.metrics.show(on_error="ignore").get("", {}).get("data", {})
+        shown = (
+            repo.metrics.show(on_error="ignore", hide_workspace=False).get("", {}).get("data", {})
+        )
         return {name: result["data"] for name, result in shown.items() if "data" in result}
 
 
@@ -260,19 +280,23 @@ def sources(path: Path) -> tuple[StageState, ...]:
 
 def differences(path: Path) -> dict[tuple[str, str], str]:
     """How the workspace differs from what is recorded, by stage (or .dvc file) and path:
-    `modified`, `deleted`, or `new` where nothing is recorded. Params are left out."""
-    from dvc.dependency import ParamsDependency
+    `modified`, `deleted`, or `new` where nothing is recorded. A param comes as `param NAME`."""
     from dvc.dependency.repo import RepoDependency
 
+    found: dict[tuple[str, str], str] = {}
     with opened(path) as repo:
-        return {
-            (stage.addressing, name): status
-            for stage in repo.index.stages
-            for entry in (*stage.deps, *stage.outs)
-            if entry.protocol == "local"  # asking a remote takes long, and may need a password
-            and not isinstance(entry, ParamsDependency | RepoDependency)
-            for name, status in entry.workspace_status().items()
-        }
+        for stage in repo.index.stages:
+            for entry in (*stage.deps, *stage.outs):
+                # Asking a remote takes long, and may need a password.
+                if entry.protocol != "local" or isinstance(entry, RepoDependency):
+                    continue
+                for name, status in entry.workspace_status().items():
+                    if isinstance(status, dict):  # a params file
+                        for key, how in status.items():
+                            found[stage.addressing, f"param {key}"] = how
+                    else:
+                        found[stage.addressing, name] = status
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,7 +335,7 @@ def _state(stage: "Stage") -> StageState:
     deps: list[DataItem] = []
     for dep in stage.deps:
         if isinstance(dep, ParamsDependency):
-            params |= _params(dep.def_path, dep.hash_info.value or {})
+            params |= _params(_path(dep), dep.hash_info.value or {})
         else:
             deps.append(_item(dep))
     commands = stage.cmd if isinstance(stage.cmd, list) else [stage.cmd]
@@ -325,7 +349,14 @@ def _params(file: str, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _item(entry: Any) -> DataItem:
-    return DataItem(str(entry), entry.hash_info.value, entry.meta.size, entry.meta.nfiles)
+    return DataItem(_path(entry), entry.hash_info.value, entry.meta.size, entry.meta.nfiles)
+
+
+def _path(entry: Any) -> str:
+    """Of a dependency or an output: from the project's root, whatever the working directory is."""
+    if not entry.is_in_repo:
+        return str(entry.def_path)
+    return str(os.path.relpath(entry.fs_path, entry.repo.root_dir))
 
 
 @contextmanager

@@ -7,7 +7,7 @@ Imported at every stage's start: standard library only, and little of it.
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from mlp.core.events import Event, decode, encode
@@ -21,10 +21,10 @@ class Journal:
 
     A line is one `write` to a file opened for appending: after `kill -9` every event that was
     recorded is there. After a fork the child writes to a file of its own. `mask` is applied to
-    each line that holds text, so that no secret reaches the disk.
+    each text in an event, so that no secret reaches the disk.
     """
 
-    def __init__(self, directory: str, mask: Any = None) -> None:
+    def __init__(self, directory: str, mask: Callable[[str], str] = str) -> None:
         self._directory = directory
         self._mask = mask
         self._fd = -1
@@ -34,14 +34,24 @@ class Journal:
 
     def record(self, kind: str, run: str, /, **data: Any) -> None:
         """Append one event that happens now."""
-        line = encode(Event(time.time(), kind, run, data))
-        self._append(self._mask(line.decode()).encode() if self._mask else line)
+        self._append(encode(Event(time.time(), kind, run, self._masked(data))))
 
     def metrics(self, run: str, values: Mapping[str, float], step: int) -> None:
         """Append metric values of one step; numbers hold no secrets, so this skips the mask."""
         self._append(encode(Event(time.time(), "metrics", run, {"values": values, "step": step})))
 
+    def _masked(self, value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {self._mask(str(k)): self._masked(v) for k, v in value.items()}
+        if isinstance(value, list | tuple):
+            return [self._masked(item) for item in value]
+        return value if isinstance(value, int | float | None) else self._mask(str(value))
+
     def _append(self, line: bytes) -> None:
+        if self._pid != os.getpid():
+            if self._pid != -1:  # a fork: what waits is its parent's to write
+                self._fd, self._pending, self._dropped = -1, b"", 0
+            self._pid = os.getpid()
         if self._dropped and len(self._pending) < _MAX_PENDING_BYTES:
             notice = Event(time.time(), "dropped", "", {"count": self._dropped})
             self._pending += encode(notice)
@@ -54,16 +64,15 @@ class Journal:
         rest = data[written:]
         if len(rest) > _MAX_PENDING_BYTES:
             self._dropped += 1
-        else:
-            self._pending = rest
+            rest = self._pending[written:] if written <= len(self._pending) else b"\n"
+        self._pending = rest
 
     def _descriptor(self) -> int:
-        if self._pid != os.getpid():
+        if self._fd < 0:
             name = f"{time.time_ns():020d}-{os.getpid()}.jsonl"
             os.makedirs(self._directory, exist_ok=True)
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
             self._fd = os.open(f"{self._directory}/{name}", flags, 0o644)
-            self._pid = os.getpid()
         return self._fd
 
 

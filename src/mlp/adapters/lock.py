@@ -8,13 +8,16 @@ from pathlib import Path
 
 
 @contextmanager
-def held(path: Path) -> Iterator[bool]:
-    """Hold the lock at `path` for the block; yields False, at once, where somebody else has it."""
+def held(path: Path, *, wait: bool = False) -> Iterator[bool]:
+    """Hold the lock at `path` for the block; yields False, at once, where somebody else has it.
+
+    With `wait` it comes when the other lets go, and yields True.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             yield False
             return

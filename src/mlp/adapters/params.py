@@ -2,6 +2,7 @@
 
 import io
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,9 +36,11 @@ def changed(path: Path, settings: Sequence[str]) -> tuple[str, tuple[Override, .
 
 
 def write(path: Path, text: str) -> None:
-    """Replace the params file in one step."""
+    """Replace the params file in one step; a link to it stays one."""
+    path = path.resolve()
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     part.write_text(text, encoding="utf-8")
+    shutil.copymode(path, part)
     part.replace(path)
 
 

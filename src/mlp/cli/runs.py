@@ -62,10 +62,16 @@ def diff(
 @command.command(context_settings=_HELP, epilog=_REFERENCE)
 @click.argument("before", metavar="RUN")
 @click.argument("after", metavar="RUN", default="last")
+@click.option("--metric", help="The metric to explain; the first in common unless given.")
 @options.json_output
 @options.common
 def why(
-    before: str, after: str, json_output: bool, env: str | None, settings: tuple[str, ...]
+    before: str,
+    after: str,
+    metric: str | None,
+    json_output: bool,
+    env: str | None,
+    settings: tuple[str, ...],
 ) -> None:
     """Why one run's metrics differ from another's: the likely causes, the likeliest first."""
     import dataclasses
@@ -75,7 +81,7 @@ def why(
 
     loaded = project.load(env=env, settings=settings)
     syncing.catch_up(loaded)
-    found = comparing.why(loaded, before, after)
+    found = comparing.why(loaded, before, after, metric)
     render.document(dataclasses.asdict(found), comparison.why_text(found), as_json=json_output)
 
 

@@ -20,8 +20,7 @@ _MAX_PLOT_ROWS = 10_000
 def record_stage(record: Recording, stage: str, state: StageState | None, outcome: Outcome) -> None:
     """Record a stage that DVC is done with: its params, data, and how it came to its outputs."""
     run = stage_run_id(record.run_id, stage)
-    ran = outcome in (Outcome.RAN, Outcome.FAILED)
-    if not ran:  # the stage shell was never called: its run begins and ends here
+    if not record.run.log(run).exists():  # the stage shell was never called: its run begins here
         record.record("run_started", run, parent=record.run_id, name=stage, stage=stage)
     tags: dict[str, str] = {Tag.OUTCOME: outcome}
     if state is not None:
@@ -32,9 +31,8 @@ def record_stage(record: Recording, stage: str, state: StageState | None, outcom
         if datasets:
             record.record("inputs", run, datasets=datasets)
     record.record("tags", run, values=tags)
-    if not ran:
-        if state is not None:
-            record.record("cached", run, fingerprint=state.fingerprint)
+    if outcome in (Outcome.CACHED, Outcome.RESTORED) and state is not None:
+        record.record("cached", run, fingerprint=state.fingerprint)
         record.record("run_ended", run, status="FINISHED")
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from mlp.adapters import lock
 from mlp.adapters.journal import Journal
 from mlp.core import environment
-from mlp.core.errors import ConfigurationError
+from mlp.core.errors import ConfigurationError, RemoteError
 from mlp.core.identity import new_run_id
 from mlp.core.layout import Layout, RunLayout
 from mlp.core.secrets import Masker, mask_urls
@@ -63,42 +63,61 @@ class Delivered:
 
 
 @contextmanager
-def started(
-    project: Project, launches: dict[str, Any], command_line: Sequence[str]
-) -> Iterator[Recording]:
-    """Record a run for the block: its directory exists, its recorder runs, and it is alive.
+def alone(project: Project) -> Iterator[None]:
+    """Let no other run go on in the project during the block.
 
-    Raises ConfigurationError while another run goes on in the project.
+    Raises ConfigurationError where one does.
     """
     layout = project.layout
     layout.state.mkdir(exist_ok=True)
-    ignore = layout.state / ".gitignore"
-    if not ignore.exists():
-        ignore.write_text("*\n", encoding="utf-8")
+    for name in (".gitignore", ".dvcignore"):
+        ignore = layout.state / name
+        if not ignore.exists():
+            ignore.write_text("*\n", encoding="utf-8")
     with lock.held(layout.lock) as mine:
         if not mine:
-            raise ConfigurationError(
-                f"another run is going on in this project{_who(layout)}",
-                fix="wait for it, or end it with Ctrl-C in its terminal",
-            )
-        earlier = undelivered(layout)
-        _prune(layout)
-        uri, mlflow_id = _destination(project)
-        run = layout.run(new_run_id())
-        run.events.mkdir(parents=True)
-        layout.lock.write_text(f"{run.run_id} {os.getpid()}\n", encoding="utf-8")
+            raise _busy(layout)
+        yield
+
+
+def refuse_beside_another(project: Project) -> None:
+    """Raise ConfigurationError while a run is going on in the project."""
+    if lock.is_held(project.layout.lock):
+        raise _busy(project.layout)
+
+
+def _busy(layout: Layout) -> ConfigurationError:
+    return ConfigurationError(
+        f"another run is going on in this project{_who(layout)}",
+        fix="wait for it, or end it with Ctrl-C in its terminal",
+    )
+
+
+@contextmanager
+def started(
+    project: Project, launches: dict[str, Any], command_line: Sequence[str]
+) -> Iterator[Recording]:
+    """Record a run for the block: its directory exists, its recorder runs, and it is alive."""
+    layout = project.layout
+    earlier = undelivered(layout)
+    _prune(layout)
+    uri, mlflow_id = _destination(project)
+    run = layout.run(new_run_id())
+    run.events.mkdir(parents=True)
+    layout.lock.write_text(f"{run.run_id} {os.getpid()}\n", encoding="utf-8")
+    with lock.held(run.alive):
+        # Only now: whoever delivers takes a run with a header that is not alive for a dead one.
         _write_header(run, project, uri, mlflow_id, launches, command_line)
-        with lock.held(run.alive):
-            recording = Recording(
-                run,
-                uri,
-                project.config.experiment,
-                Journal(str(run.events), Masker(os.environ).text),
-                deliver([run.path, *earlier], uri),
-                earlier,
-            )
-            recording.record("run_started", name=_name(run), mlflow_id=mlflow_id, tags={})
-            yield recording
+        recording = Recording(
+            run,
+            uri,
+            project.config.experiment,
+            Journal(str(run.events), Masker(os.environ).text),
+            deliver([run.path, *earlier], uri),
+            earlier,
+        )
+        recording.record("run_started", name=_name(run), mlflow_id=mlflow_id, tags={})
+        yield recording
 
 
 def deliver(
@@ -126,7 +145,10 @@ def deliver(
 
 
 def wait(recording: Recording, seconds: float) -> Delivered:
-    """Wait until the run is delivered, at most so long. The recorder goes on if it is not."""
+    """Wait until the run is delivered, at most so long. The recorder goes on if it is not.
+
+    A server that is away is told of all the same, however short the wait.
+    """
     if recording.recorder.poll() not in (None, 0, 5):  # it was killed: another one takes over
         recording.recorder = deliver(
             [recording.run.path, *recording.earlier], recording.tracking_uri
@@ -136,8 +158,17 @@ def wait(recording: Recording, seconds: float) -> Delivered:
         state = delivery(recording.run)
         # What the recorder met first is told at once, while it keeps trying.
         if state.complete or recording.recorder.poll() is not None or time.monotonic() > until:
-            return state
+            break
         time.sleep(_POLL_S)
+    if state.complete or state.reason or not recording.tracking_uri.startswith("http"):
+        return state
+    from mlp.adapters import tracking  # not at every start
+
+    try:
+        tracking.probe(recording.tracking_uri)
+    except RemoteError as e:
+        return Delivered(False, f"{e.message}: {e.cause}")
+    return state
 
 
 def delivery(run: RunLayout) -> Delivered:

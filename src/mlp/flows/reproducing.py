@@ -76,7 +76,10 @@ def reproduce(project: Project, request: Request, note: Callable[[str], None]) -
         again = _run_again(project, copy, before, python)
         items = [
             *code,
-            *(Item("input", name, Match.UNCHECKED, "in no cache and no remote") for name in missing),
+            *(
+                Item("input", name, Match.UNCHECKED, "in no cache and no remote")
+                for name in missing
+            ),
             *_compare(before, again, request.tolerance),
             *_unchecked(before),
         ]

@@ -14,7 +14,7 @@ from typing import Any
 
 from mlp.adapters import data, git, params
 from mlp.core import environment, runs
-from mlp.core.errors import ConfigurationError, MlpError, StageFailed, UsageError
+from mlp.core.errors import ConfigurationError, MlpError, StageFailed
 from mlp.core.identity import stage_run_id
 from mlp.core.overrides import Override
 from mlp.core.pipeline import Outcome, PlannedStage, StageState
@@ -95,6 +95,7 @@ def plan(project: Project, request: Request) -> RunPlan:
     overrides: tuple[Override, ...] = ()
     if not request.overrides:
         return RunPlan(data.plan(project.root, request.targets, force=request.force), ())
+    recording.refuse_beside_another(project)  # which would read what is changed here
     file = project.root / "params.yaml"
     text, overrides = params.changed(file, request.overrides)
     with _replaced(file, text):
@@ -114,16 +115,19 @@ def execute(project: Project, request: Request, observer: Observer) -> RunResult
         if request.overrides
         else None
     )
-    launches = _launches(project, request)
-    with recording.started(project, launches, request.command_line) as record:
+    with recording.alone(project):
         if changed is not None:
+            data.count(project.root, request.targets)  # refuses before anything is changed
             params.write(project.root / "params.yaml", changed[0])
-        overrides = changed[1] if changed is not None else ()
-        run = _Run(project, request, record, observer, overrides)
-        run.begin()
-        with data.opened(project.root):  # DVC's files are read once for all that follows
-            run.reproduce()
-            result = run.end()
+        with data.locked(project.root):  # DVC's files are read once for all that follows
+            total = data.count(project.root, request.targets)
+            launches = _launches(project, request)
+            with recording.started(project, launches, request.command_line) as record:
+                overrides = changed[1] if changed is not None else ()
+                run = _Run(project, request, record, observer, overrides, total)
+                run.begin()
+                run.reproduce()
+                result = run.end()
     seconds = _WAIT_IN_CI_S if os.environ.get("CI") else _WAIT_SHARE * result.seconds
     patient = result.status != "KILLED"
     return dataclasses.replace(
@@ -141,6 +145,7 @@ class _Run:
         record: Recording,
         observer: Observer,
         overrides: Sequence[Override],
+        total: int,
     ) -> None:
         self._project = project
         self._request = request
@@ -153,7 +158,7 @@ class _Run:
         self._states: list[StageState] = []
         self._results: dict[str, StageResult] = {}
         self._begun_at = 0.0
-        self._total = 0
+        self._total = total
 
     def begin(self) -> None:
         """Record what the run is made from."""
@@ -180,16 +185,15 @@ class _Run:
                     self._project.root,
                     self._request.targets,
                     force=self._request.force,
-                    counted=self._counted,
                     begun=self._begun,
                     ended=self._ended,
                 )
         except StageFailed as e:
             self._status = "KILLED" if e.status in _INTERRUPTED else "FAILED"
             self._error = self._with_log(e)
-        except UsageError:  # nothing has begun
-            self._record.record("run_ended", status="FAILED")
-            raise
+            if e.status is None:  # not by its command, whose end the stage shell records
+                failed = stage_run_id(self._record.run_id, e.stage)
+                self._record.record("run_ended", failed, status="FAILED")
         except MlpError as e:
             self._status, self._error = "FAILED", e
         except KeyboardInterrupt:
@@ -216,9 +220,6 @@ class _Run:
             delivered=Delivered(False),
             error=self._error,
         )
-
-    def _counted(self, stages: int) -> None:
-        self._total = stages
 
     def _begun(self, stage: str) -> None:
         self._begun_at = time.time()

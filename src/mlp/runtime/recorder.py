@@ -12,9 +12,11 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mlp.adapters import journal, lock
 from mlp.core import environment
@@ -22,6 +24,9 @@ from mlp.core.errors import MlpError, RemoteError, from_os_error
 from mlp.core.events import Event
 from mlp.core.layout import RunLayout
 from mlp.core.secrets import MASK, Masker
+
+if TYPE_CHECKING:
+    from mlp.adapters.tracking import Delivery
 
 _POLL_S = 0.2
 _BATCH = 2000
@@ -90,12 +95,13 @@ def follow(run: RunLayout, patience: float = _PATIENCE_S) -> bool:
 
 
 def _follow(run: RunLayout, progress: Progress, patience: float) -> bool:
+    connect = cache(lambda: _connect(run, progress))
     give_up: float | None = None
     wait = _POLL_S
     while True:
         alive = lock.is_held(run.alive)
         try:
-            moved = _deliver(run, progress)
+            moved = _deliver(run, progress, connect)
             wait = _POLL_S
         except RemoteError as e:
             _note_failure(run, progress, e)
@@ -117,20 +123,21 @@ def _follow(run: RunLayout, progress: Progress, patience: float) -> bool:
             time.sleep(wait)
 
 
-def _deliver(run: RunLayout, progress: Progress) -> bool:
-    """Deliver what is there by now; returns whether there was something."""
+def _connect(run: RunLayout, progress: Progress) -> "Delivery":
     from mlp.adapters.tracking import Delivery
 
+    header = json.loads(run.header.read_text(encoding="utf-8"))
+    uri = _tracking_uri(header["tracking_uri"])
+    # Two recorders that make the tables of one SQLite file at once break each other's work.
+    with lock.held(run.path.parent / "connect.lock", wait=True):
+        return Delivery(uri, header["experiment"], run.path, progress.ids, header.get("mlflow_id"))
+
+
+def _deliver(run: RunLayout, progress: Progress, connect: "Callable[[], Delivery]") -> bool:
+    """Deliver what is there by now; returns whether there was something."""
     moved = False
-    delivery: Delivery | None = None
     for events, offsets in _batches(str(run.events), progress.offsets):
-        if delivery is None:
-            header = json.loads(run.header.read_text(encoding="utf-8"))
-            uri = _tracking_uri(header["tracking_uri"])
-            delivery = Delivery(
-                uri, header["experiment"], run.path, progress.ids, header.get("mlflow_id")
-            )
-        delivery.deliver(events)
+        connect().deliver(events)
         progress.offsets |= offsets
         for event in events:
             _keep_count(progress.open_runs, event)

@@ -66,12 +66,14 @@ def _command(command: str, launch: Mapping[str, Any]) -> list[str]:
     processes = launch.get("processes_per_node", 1)
     if processes == 1:
         return plain
+    # One process talks for all, but what makes another one fail is to be seen.
+    plain[-1] = f'[ "$LOCAL_RANK" = 0 ] || exec >/dev/null\n{command}'
     return [
         os.environ["MLP_PYTHON"],
-        *("-m", "torch.distributed.run", "--standalone", "--nnodes=1"),
+        *("-m", "mlp.adapters.gang", "--standalone", "--nnodes=1"),
         f"--nproc-per-node={processes}",
         f"--max-restarts={launch.get('max_restarts', 0)}",
-        *("--local-ranks-filter=0", "--no-python"),
+        "--no-python",
         *plain,
     ]
 
@@ -94,6 +96,9 @@ def _environment(stage: str, stage_run: str, launch: Mapping[str, Any]) -> dict[
     if processes > 1:
         cores = len(os.sched_getaffinity(0))
         variables.setdefault("OMP_NUM_THREADS", str(max(1, cores // processes)))
+        # torchrun's own store outlives a restart, and with it the addresses of dead processes,
+        # to which gloo then connects in vain (torch 2.6 to 2.13).
+        variables.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
     return variables
 
 

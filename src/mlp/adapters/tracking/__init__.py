@@ -4,6 +4,8 @@ from mlp.adapters.tracking.connection import probe
 from mlp.adapters.tracking.delivery import Delivery
 from mlp.adapters.tracking.health import reachable
 from mlp.adapters.tracking.models import log_model
+from mlp.adapters.tracking.pages import experiment_page
+from mlp.adapters.tracking.pages import start as start_pages
 from mlp.adapters.tracking.projects import backend
 from mlp.adapters.tracking.reading import artifact_text, find_run, list_runs, producer_of
 
@@ -11,10 +13,12 @@ __all__ = [
     "Delivery",
     "artifact_text",
     "backend",
+    "experiment_page",
     "find_run",
     "list_runs",
     "log_model",
     "probe",
     "producer_of",
     "reachable",
+    "start_pages",
 ]

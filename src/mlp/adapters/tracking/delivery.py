@@ -89,7 +89,9 @@ class Delivery:
         location = None
         if self._uri.startswith("sqlite:///"):
             # MLflow's default is relative to whatever directory the process happens to be in.
-            location = str(Path(self._uri.removeprefix("sqlite:///")).parent / "mlartifacts")
+            folder = Path(self._uri.removeprefix("sqlite:///")).parent / "mlartifacts"
+            location = str(folder)
+            _ignore_itself(folder)
         return str(self._client.create_experiment(name, artifact_location=location))
 
     def _search(self, run: str) -> str | None:
@@ -220,6 +222,15 @@ _HANDLERS: dict[str, Callable[[Delivery, Event], None]] = {
     "command": Delivery._nothing,
     "dropped": Delivery._nothing,
 }
+
+
+def _ignore_itself(folder: Path) -> None:
+    """Make the folder with what it will hold nothing for git to list or for DVC to search."""
+    if folder.exists():
+        return
+    folder.mkdir(parents=True)
+    for name in (".gitignore", ".dvcignore"):
+        (folder / name).write_text("*\n", encoding="utf-8")
 
 
 def _entities(

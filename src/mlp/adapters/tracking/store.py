@@ -68,6 +68,8 @@ class EventStore:
         self._record = record if prefix is not None else _silent
         self._recorded = recorded
         self._prefix = prefix or ""
+        # Ranks write files at the same time: each has a place of its own.
+        self._artifacts = "unrecorded" if prefix is None else f"artifacts/{prefix}".rstrip("/")
         self._adopted = False
         self._runs = {stage_run_id: _LocalRun(stage_run_id, stage, _now())}
         self._models: dict[str, LoggedModel] = {}
@@ -160,7 +162,7 @@ class EventStore:
     def _entity(self, run: _LocalRun) -> "Run":
         from mlflow.entities import Param, Run, RunData, RunInfo, RunOutputs, RunTag
 
-        artifacts = self._directory / "stages" / run.run_id / "artifacts"
+        artifacts = self._directory / "stages" / run.run_id / self._artifacts
         artifacts.mkdir(parents=True, exist_ok=True)
         info = RunInfo(
             run_id=run.run_id,

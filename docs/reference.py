@@ -1,0 +1,34 @@
+"""Writes docs/commands.md from the commands' own help."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from mlp.cli.main import mlp
+
+
+def pages(command: click.Command, name: str) -> Iterator[str]:
+    """The help of a command and of all below it, as sections."""
+    with click.Context(command, info_name=name) as context:
+        if name != "mlp":
+            yield f"## `{name}`\n\n```text\n{command.get_help(context)}\n```\n"
+        if isinstance(command, click.Group):
+            for inner in command.list_commands(context):
+                found = command.get_command(context, inner)
+                assert found is not None
+                yield from pages(found, f"{name} {inner}")
+
+
+def main() -> None:
+    """Write the page."""
+    head = (
+        "# Commands\n\nWritten by `make docs` from `mlp VERB --help`. Exit codes: 0 done, 1 a bug in mlp, 2 usage,\n"
+        "3 configuration, 4 a gate refused, 5 something remote failed, 6 the user's own code failed, 130 interrupted.\n"
+    )
+    text = "\n".join([head, *pages(mlp, "mlp")])
+    (Path(__file__).parent / "commands.md").write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
