@@ -32,7 +32,7 @@ def create(path: Path, python: str, packages: Mapping[str, str]) -> Path:
     made = path / "bin" / "python"
     requirements = path / "requirements.txt"
     wanted = [
-        f"{name}=={version}" for name, version in packages.items() if name not in ("mlp", "pip")
+        f"{name}=={version}" for name, version in packages.items() if name not in ("mlp-loop", "pip")
     ]
     requirements.write_text("\n".join(wanted) + "\n", encoding="utf-8")
     # Every package is pinned, with all that it needs: there is nothing to resolve.
@@ -44,11 +44,11 @@ def create(path: Path, python: str, packages: Mapping[str, str]) -> Path:
 
 def _this_mlp() -> str:
     """What pip installs mlp from: where this one came from, or its version."""
-    distribution = importlib.metadata.distribution("mlp")
+    distribution = importlib.metadata.distribution("mlp-loop")
     origin = json.loads(distribution.read_text("direct_url.json") or "{}").get("url", "")
     if origin.startswith("file:"):
         return unquote(urlparse(origin).path)
-    return f"mlp=={distribution.version}"
+    return f"mlp-loop=={distribution.version}"
 
 
 def _call(command: list[str], doing: str) -> None:

@@ -61,7 +61,7 @@ class Verbs(click.Group):
 
 
 @click.command(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="mlp", prog_name="mlp")
+@click.version_option(package_name="mlp-loop", prog_name="mlp")
 def mlp() -> None:
     """From an experiment to a model in production that retrains itself.
 

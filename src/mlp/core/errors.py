@@ -38,7 +38,7 @@ class MissingExtraError(ConfigurationError):
     def __init__(self, feature: str, extra: str, cause: str = "") -> None:
         super().__init__(
             f"{feature} needs packages that are not installed",
-            fix=f"pip install 'mlp[{extra}]'",
+            fix=f"pip install 'mlp-loop[{extra}]'",
             cause=cause,
         )
 
