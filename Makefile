@@ -29,7 +29,7 @@ check: setup ## lint, types, import rules
 	$(BIN)/lint-imports
 
 e2e: setup ## the example and the scaffolded projects from end to end
-	$(BIN)/pytest -m e2e tests/e2e
+	$(BIN)/pytest -m e2e tests
 
 bench: setup ## figures against peers, written to docs/benchmarks.md
 	$(BIN)/python bench/report.py

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 import torch
+from turns import figure
 
 from mlp.adapters import trainer as door
 from mlp.adapters.journal import Journal
@@ -148,11 +149,28 @@ def measure(steps: int, repeats: int, step_ms: float) -> dict[str, Any]:
         turns.append(timings)
         print(f"turn {turn + 1}/{repeats}", file=sys.stderr)
     return {
+        "figures": figures(turns),
         "steps": steps,
         "repeats": repeats,
         "ways": {name: summary(name, turns) for name in names},
         "microseconds_per_call": microseconds_per_call(),
     }
+
+
+def figures(turns: Sequence[Mapping[str, Timing]]) -> list[dict[str, Any]]:
+    """What docs/benchmarks.md tells, of whole trainings."""
+    ways = {name: summary(name, turns)["mean"] for name in WAYS}
+    against = statistics.median(turn["mlp"].mean / turn["mlflow_logger"].mean for turn in turns)
+    return [
+        figure(
+            "training with a metric at every step, against training without logging",
+            ways["mlp"]["ratio"],
+            at_most=1.02,
+            note=f"steps of {ways['none']['ms']:.3g} ms; "
+            f"Lightning's MLFlowLogger {ways['mlflow_logger']['ratio']:.3g} x",
+        ),
+        figure("the same against Lightning's MLFlowLogger", round(against, 4), at_most=1.0),
+    ]
 
 
 def summary(name: str, turns: Sequence[Mapping[str, Timing]]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The door to DVC: data versions, pipelines, the lock."""
 
+import json
 import logging
 import os
 import re
@@ -78,7 +79,31 @@ def locked(path: Path) -> Iterator[None]:
         from dvc.repo import lock_repo
 
         with lock_repo(repo):
+            _mend_files_in_use(repo)
             yield
+
+
+def _mend_files_in_use(repo: "Repo") -> None:
+    """Remove DVC's list of files in use where a kill left half of it: DVC would refuse for ever."""
+    from dvc.lock import make_lock
+    from dvc.rwlock import RWLOCK_FILE, RWLOCK_LOCK
+
+    path = Path(repo.tmp_dir) / RWLOCK_FILE
+    if _is_json(path):
+        return
+    with make_lock(str(Path(repo.tmp_dir) / RWLOCK_LOCK), tmp_dir=repo.tmp_dir):
+        if not _is_json(path):  # nobody was just writing it
+            path.unlink()
+
+
+def _is_json(path: Path) -> bool:
+    try:
+        json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return True
+    except ValueError:
+        return False
+    return True
 
 
 def stages(path: Path) -> tuple[StageState, ...]:
@@ -108,7 +133,7 @@ def reproduce(
         begun(stage.addressing)
         try:
             changed = _reproduce_stage(stage, **kwargs)
-        except OSError:
+        except (OSError, LockError):
             ended(stage.addressing, None, True)
             raise
         except DvcException as e:
@@ -119,6 +144,7 @@ def reproduce(
 
     with opened(path) as repo:
         from dvc.exceptions import DvcException, ReproductionError
+        from dvc.lock import LockError
 
         try:
             repo.reproduce(list(targets) or None, force=force, repro_fn=one)

@@ -23,6 +23,11 @@ from mlp.flows.project import Project
 # Delivered runs whose directories (logs, checkpoints, events) are kept.
 _KEPT_RUNS = 20
 _POLL_S = 0.05
+# A recorder speaks to the server itself, and is no part of the stage that `mlp run` was called in.
+_NOT_INHERITED = (
+    *("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"),
+    *(environment.RUN_ID, environment.RUN_DIR, environment.STAGE, environment.STAGE_RUN_ID),
+)
 
 
 @dataclass
@@ -129,7 +134,7 @@ def deliver(
     """
     log = runs[0] / "recorder.log"
     variables = os.environ | environment.QUIET | {environment.TRACKING_URI: uri}
-    for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"):
+    for name in _NOT_INHERITED:
         variables.pop(name, None)
     options = [] if patience is None else [f"--patience={patience}"]
     with log.open("ab") as output:

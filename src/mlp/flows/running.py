@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mlp.adapters import data, git, params
+from mlp.adapters import data, git, params, processes
 from mlp.core import environment, runs
 from mlp.core.errors import ConfigurationError, MlpError, StageFailed
 from mlp.core.identity import stage_run_id
@@ -24,6 +24,10 @@ from mlp.flows.project import Project
 from mlp.flows.recording import Delivered, Recording
 
 _LAST_LINES = 20
+# How long a stage that is interrupted has to end by itself.
+_GRACE_S = 5.0
+# Beyond it stands 128 + the number of a signal.
+_LAST_EXIT_CODE = 128
 # In CI nothing lives on behind a job, so that the record has to be delivered before it ends.
 _WAIT_IN_CI_S = 120.0
 # Elsewhere whoever waits for the run is not to notice; what is left arrives in the background.
@@ -191,13 +195,12 @@ class _Run:
         except StageFailed as e:
             self._status = "KILLED" if e.status in _INTERRUPTED else "FAILED"
             self._error = self._with_log(e)
-            if e.status is None:  # not by its command, whose end the stage shell records
-                failed = stage_run_id(self._record.run_id, e.stage)
-                self._record.record("run_ended", failed, status="FAILED")
+            self._end_stage(e)
         except MlpError as e:
             self._status, self._error = "FAILED", e
         except KeyboardInterrupt:
             self._status = "KILLED"
+            processes.end(environment.RUN_DIR, str(self._record.run.path), _GRACE_S)
         except BaseException:
             self._record.record("run_ended", status="FAILED")
             raise
@@ -220,6 +223,19 @@ class _Run:
             delivered=Delivered(False),
             error=self._error,
         )
+
+    def _end_stage(self, failure: StageFailed) -> None:
+        """End what a killed stage left behind, and record its end where its shell did not."""
+        stage_run = stage_run_id(self._record.run_id, failure.stage)
+        if failure.status is None:  # DVC gave it up, before or after its command
+            self._record.record("run_ended", stage_run, status="FAILED")
+            return
+        if not 0 < failure.status <= _LAST_EXIT_CODE:  # by a signal
+            processes.end(environment.STAGE_RUN_ID, stage_run, _GRACE_S)
+        if failure.status < 0:  # the shell itself
+            log = self._record.run.log(stage_run)
+            self._record.record("file", stage_run, path=str(log), to="logs")
+            self._record.record("run_ended", stage_run, status="KILLED")
 
     def _begun(self, stage: str) -> None:
         self._begun_at = time.time()

@@ -85,7 +85,7 @@ def make(plan: Plan) -> str:
 
 def message(subject: str, template: str | None) -> str:
     """The message of a commit that holds the template as rendered by this version."""
-    return f"{subject} from the template {template}\n\n{TRAILER}: {template} {version('mlp')}\n"
+    return f"{subject} from the template {template}\n\n{TRAILER}: {template} {version('mlp-loop')}\n"
 
 
 def write(root: Path, files: Mapping[str, bytes]) -> None:

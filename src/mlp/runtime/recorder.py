@@ -18,7 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlp.adapters import journal, lock
+from mlp.adapters import journal, lock, processes
 from mlp.core import environment
 from mlp.core.errors import MlpError, RemoteError, from_os_error
 from mlp.core.events import Event
@@ -35,6 +35,8 @@ _BATCH = 2000
 _HEAD_START_S = 0.0 if os.environ.get("CI") else 1.0
 # How long a run that has ended is tried on a server that is away; later commands try again.
 _PATIENCE_S = 30.0
+# How long the stages of a killed run have to end by themselves.
+_GRACE_S = 5.0
 _log = logging.getLogger("mlp.recorder")
 
 
@@ -118,7 +120,9 @@ def _follow(run: RunLayout, progress: Progress, patience: float) -> bool:
             continue
         if not alive and not moved:
             if progress.open_runs:
-                _end_killed(run, progress.open_runs)
+                # What is left of its stages would go on for nobody; it may record its end first.
+                if not processes.end(environment.RUN_DIR, str(run.path), _GRACE_S):
+                    _end_killed(run, progress.open_runs)
                 continue
             progress.done, progress.error = True, ""
             progress.save(run.delivery)
@@ -207,6 +211,8 @@ def _end_killed(run: RunLayout, open_runs: Sequence[str]) -> None:
     """The runs that nobody ended: whoever would have done it is dead."""
     ending = journal.Journal(str(run.events))
     for run_id in open_runs[::-1]:
+        if run.log(run_id).exists():
+            ending.record("file", run_id, path=str(run.log(run_id)), to="logs")
         ending.record("run_ended", run_id, status="KILLED")
 
 
