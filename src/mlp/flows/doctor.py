@@ -1,0 +1,129 @@
+"""Looks at everything that a run needs, and says what to do where something is wrong."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlp.adapters import data
+from mlp.core.config import Config
+from mlp.core.errors import ConfigurationError, MlpError, from_os_error
+from mlp.core.health import Check, Verdict
+from mlp.core.layout import Layout
+from mlp.core.nearest import did_you_mean
+from mlp.flows import checkup, project, recording
+from mlp.flows.probing import Probe
+from mlp.flows.project import Project
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All checks, in the order in which one would mend things."""
+
+    checks: Sequence[Check]
+
+    @property
+    def healthy(self) -> bool:
+        """Whether there is no problem. What cannot be known is none."""
+        return all(check.verdict != Verdict.PROBLEM for check in self.checks)
+
+
+def examine(start: Path, env: str | None = None, settings: Sequence[str] = ()) -> Report:
+    """Check the project around `start` and this machine. Nothing is changed, nothing is raised."""
+    loaded, mistakes = _project(start, env, settings)
+    root = loaded.root if loaded else _root(start)
+    launches = loaded.config.launch if loaded else {}
+    several = any(x.strategy != "single" or x.processes_per_node > 1 for x in launches.values())
+    probes = [  # they answer while the rest is looked at
+        Probe.remote(root) if data.root(root) else None,
+        Probe.store(root, loaded.tracking_uri) if loaded else _unasked("mlflow", mistakes),
+        Probe.torchrun() if several and checkup.installed("torch") else None,
+    ]
+    checks = [
+        checkup.python(),
+        *checkup.training(required=several),
+        *checkup.repository(root),
+        *mistakes,
+        *_pipeline(root, loaded.config if loaded else None),
+        checkup.disk(root),
+        checkup.state(Layout(root)),
+        *([_undelivered(loaded.layout)] if loaded else []),
+    ]
+    for probe in probes:
+        checks += probe.result() if isinstance(probe, Probe) else [probe] if probe else []
+    return Report(tuple(checks))
+
+
+def _project(
+    start: Path, env: str | None, settings: Sequence[str]
+) -> tuple[Project | None, list[Check]]:
+    try:
+        loaded = project.load(start, env=env, settings=settings)
+    except (ConfigurationError, OSError) as e:
+        return None, [_problem("mlp.yaml", e)]
+    return loaded, [Check("mlp.yaml", Verdict.OK, f"project {loaded.config.project!r}")]
+
+
+def _root(start: Path) -> Path:
+    """Where the project is, as far as that can be told without a good mlp.yaml."""
+    start = start.absolute()
+    marked = (f for f in (start, *start.parents) if Layout(f).config.is_file())
+    return next(marked, None) or data.root(start) or start
+
+
+def _unasked(name: str, reasons: Sequence[Check]) -> Check:
+    return Check(name, Verdict.UNKNOWN, f"not asked: {reasons[0].name} has to be right first")
+
+
+def _pipeline(root: Path, config: Config | None) -> Iterator[Check]:
+    if data.root(root) is None:
+        yield Check("pipeline", Verdict.PROBLEM, "there is no DVC project here", fix="dvc init")
+        return
+    try:
+        names = [stage.name for stage in data.stages(root)]
+    except (MlpError, OSError) as e:
+        yield _problem("pipeline", e)
+        return
+    if not names:
+        yield Check(
+            "pipeline",
+            Verdict.PROBLEM,
+            "dvc.yaml has no stage" if (root / "dvc.yaml").exists() else "there is no dvc.yaml",
+            fix="dvc stage add -n NAME -d INPUT -o OUTPUT COMMAND",
+        )
+        return
+    count = "1 stage" if len(names) == 1 else f"{len(names)} stages"
+    yield Check("pipeline", Verdict.OK, f"dvc.yaml and dvc.lock are right: {count}")
+    if config is not None and config.launch:
+        yield _launches(config, names)
+
+
+def _launches(config: Config, names: Sequence[str]) -> Check:
+    # One entry stands for every stage of a matrix, and is found whatever dvc.yaml the stage is in.
+    known = {form for n in names for form in (n, n.split(":")[-1], n.split(":")[-1].split("@")[0])}
+    strange = [name for name in config.launch if name not in known]
+    if not strange:
+        return Check("launch", Verdict.OK, "every stage under `launch` is in dvc.yaml")
+    hints = [f"{name!r} is no stage of dvc.yaml{did_you_mean(name, known)}" for name in strange]
+    return Check(
+        "launch", Verdict.PROBLEM, "; ".join(hints), fix="mend the names under `launch` in mlp.yaml"
+    )
+
+
+def _undelivered(layout: Layout) -> Check:
+    left = recording.undelivered(layout)
+    if not left:
+        return Check("record", Verdict.OK, "MLflow has every run")
+    runs = "1 run is" if len(left) == 1 else f"{len(left)} runs are"
+    reasons = {recording.delivery(layout.run(path.name)).reason for path in left} - {""}
+    return Check(
+        "record",
+        Verdict.NOTE,
+        f"{runs} not in MLflow yet; nothing is lost",
+        fix="mlp runs sync",
+        cause="\n".join(sorted(reasons)),
+    )
+
+
+def _problem(name: str, error: MlpError | OSError) -> Check:
+    known = from_os_error(error) if isinstance(error, OSError) else error
+    return Check(name, Verdict.PROBLEM, known.message, known.fix, known.cause)
