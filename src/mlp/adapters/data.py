@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlp.core.errors import ConfigurationError, MlpError, RemoteError, StageFailed, UsageError
-from mlp.core.pipeline import DataItem, PlannedStage, StageState, flatten
+from mlp.core.pipeline import DataItem, PlannedStage, StageState, flatten, within
 from mlp.core.secrets import mask_urls
 
 if TYPE_CHECKING:
@@ -181,17 +181,16 @@ def _plan(order: Sequence["Stage"], force: bool) -> tuple[PlannedStage, ...]:
     for stage in filter(_is_pipeline, order):
         reasons = ["forced"] if force else [*_reasons(stage)]
         for dep in stage.deps:
-            above = next((s for path, s in made_anew.items() if _within(str(dep), path)), None)
+            name = str(dep)
+            above = next(
+                (made_anew[o] for o in made_anew if within(name, o) or within(o, name)), ""
+            )
             if above and not force:
                 reasons.append(f"{above} runs, which makes {dep}")
         if reasons:
             made_anew |= {str(out): stage.addressing for out in stage.outs}
         planned.append(PlannedStage(stage.addressing, bool(reasons), tuple(dict.fromkeys(reasons))))
     return tuple(planned)
-
-
-def _within(path: str, folder: str) -> bool:
-    return path == folder or path.startswith(f"{folder}/") or folder.startswith(f"{path}/")
 
 
 def _reasons(stage: "Stage") -> Iterator[str]:

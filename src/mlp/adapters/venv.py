@@ -32,7 +32,9 @@ def create(path: Path, python: str, packages: Mapping[str, str]) -> Path:
     made = path / "bin" / "python"
     requirements = path / "requirements.txt"
     wanted = [
-        f"{name}=={version}" for name, version in packages.items() if name not in ("mlp-loop", "pip")
+        f"{name}=={version}"
+        for name, version in packages.items()
+        if name not in ("mlp-loop", "pip")
     ]
     requirements.write_text("\n".join(wanted) + "\n", encoding="utf-8")
     # Every package is pinned, with all that it needs: there is nothing to resolve.

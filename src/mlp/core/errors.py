@@ -19,6 +19,12 @@ class MlpError(Exception):
         self.fix = fix
         self.cause = cause
 
+    def one_line(self) -> str:
+        """Message, the first line of the cause, and the fix."""
+        parts = (self.message, self.cause.strip().partition("\n")[0])
+        text = ": ".join(part for part in parts if part)
+        return f"{text} ({self.fix})" if self.fix else text
+
 
 class UsageError(MlpError):
     """The command was called in a way it does not know."""

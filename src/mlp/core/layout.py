@@ -16,6 +16,11 @@ class RunLayout:
         return self.path.name
 
     @property
+    def project(self) -> Path:
+        """The root of the project that the run is of."""
+        return self.path.parents[2]
+
+    @property
     def header(self) -> Path:
         """JSON: project, experiment, tracking address, command line; written once, at the start."""
         return self.path / "run.json"

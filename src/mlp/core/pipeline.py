@@ -62,6 +62,11 @@ class PlannedStage:
     reasons: tuple[str, ...]
 
 
+def within(path: str, folder: str) -> bool:
+    """Whether `path` is `folder`, or lies in it."""
+    return path == folder or path.startswith(f"{folder}/")
+
+
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested mappings as one, keys joined by dots; anything else is left as it is."""
     flat: dict[str, Any] = {}

@@ -8,7 +8,7 @@ from typing import Any
 
 from mlp.adapters import data
 from mlp.core.identity import stage_run_id
-from mlp.core.pipeline import DataItem, Outcome, StageState, metric_names
+from mlp.core.pipeline import DataItem, Outcome, StageState, metric_names, within
 from mlp.core.runs import Tag
 from mlp.flows.recording import Recording
 
@@ -53,9 +53,18 @@ def record_metrics(
 ) -> tuple[dict[str, dict[str, float]], dict[str, float]]:
     """Record the metrics files of dvc.yaml, each in its stage's run, all in the pipeline's.
 
-    Returns the metrics of each stage that has some, and those of the run.
+    A file of a stage that had no part in this run is left out: it tells of another one. Returns
+    the metrics of each stage that has some, and those of the run.
     """
-    values = data.metrics(root)
+    took_part = {state.name for state in states}
+    elsewhere = [
+        out.path for stage in data.stages(root) for out in stage.outs if stage.name not in took_part
+    ]
+    values = {
+        file: content
+        for file, content in data.metrics(root).items()
+        if not any(within(file, out) for out in elsewhere)
+    }
     of_stages = {}
     for state in states:
         files = [out.path for out in state.outs if out.path in values]

@@ -10,6 +10,7 @@ from mlp.core.config import Config
 from mlp.core.environment import TRACKING_URI
 from mlp.core.errors import ConfigurationError
 from mlp.core.layout import Layout
+from mlp.core.tracking_uri import absolute
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class Project:
         A relative SQLite file or folder is made absolute.
         """
         given = os.environ.get(TRACKING_URI) or self.config.tracking.uri
-        return absolute_uri(given or configuration.DEFAULT_TRACKING_URI, self.root)
+        return absolute(given or configuration.DEFAULT_TRACKING_URI, self.root)
 
 
 def load(
@@ -52,13 +53,3 @@ def load(
         f"there is no mlp.yaml in {start} or above",
         fix="mlp init NAME makes a project; mlp init --existing adopts a repository",
     )
-
-
-def absolute_uri(uri: str, root: Path) -> str:
-    """A tracking address that means the same from every working directory."""
-    prefix = "sqlite:///"
-    if uri.startswith(prefix) and not uri.startswith(prefix + "/"):
-        return f"{prefix}{root / uri.removeprefix(prefix)}"
-    if "://" not in uri and uri.partition(":")[0] not in ("databricks", "file", "uc"):
-        return str(root / uri)
-    return uri

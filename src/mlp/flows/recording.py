@@ -13,7 +13,7 @@ from typing import Any
 
 from mlp.adapters import lock
 from mlp.adapters.journal import Journal
-from mlp.core import environment
+from mlp.core import environment, tracking_uri
 from mlp.core.errors import ConfigurationError, RemoteError
 from mlp.core.identity import new_run_id
 from mlp.core.layout import Layout, RunLayout
@@ -165,14 +165,17 @@ def wait(recording: Recording, seconds: float) -> Delivered:
         if state.complete or recording.recorder.poll() is not None or time.monotonic() > until:
             break
         time.sleep(_POLL_S)
-    if state.complete or state.reason or not recording.tracking_uri.startswith("http"):
+    if state.complete or state.reason:
         return state
+    if not recording.tracking_uri.startswith("http"):  # it is not asked, but has it failed before?
+        reasons = [before.reason for before in map(delivery, map(RunLayout, recording.earlier))]
+        return Delivered(False, next(filter(None, reasons), ""))
     from mlp.adapters import tracking  # not at every start
 
     try:
         tracking.probe(recording.tracking_uri)
     except RemoteError as e:
-        return Delivered(False, f"{e.message}: {e.cause}")
+        return Delivered(False, e.one_line())
     return state
 
 
@@ -224,9 +227,7 @@ def _destination(project: Project) -> tuple[str, str | None]:
     """The tracking address, and the MLflow run to be, where `mlflow run` has started one for us."""
     run_id, uri = os.environ.get("MLFLOW_RUN_ID"), os.environ.get("MLFLOW_TRACKING_URI")
     if run_id and uri:
-        from mlp.flows.project import absolute_uri
-
-        return absolute_uri(uri, Path.cwd()), run_id
+        return tracking_uri.absolute(uri, Path.cwd()), run_id
     return project.tracking_uri, None
 
 
@@ -242,7 +243,7 @@ def _write_header(
         "run_id": run.run_id,
         "project": project.config.project,
         "experiment": project.config.experiment,
-        "tracking_uri": mask_urls(uri),
+        "tracking_uri": mask_urls(tracking_uri.relative(uri, project.root)),
         "mlflow_id": mlflow_id,
         "env": project.env,
         "command_line": list(command_line),

@@ -96,10 +96,11 @@ Observer = Callable[[Progress], None]
 def plan(project: Project, request: Request) -> RunPlan:
     """What `execute` would do. Nothing is changed."""
     _require_dvc(project)
+    # It would read the params that are changed here, and wait for the lock that DVC plans under.
+    recording.refuse_beside_another(project)
     overrides: tuple[Override, ...] = ()
     if not request.overrides:
         return RunPlan(data.plan(project.root, request.targets, force=request.force), ())
-    recording.refuse_beside_another(project)  # which would read what is changed here
     file = project.root / "params.yaml"
     text, overrides = params.changed(file, request.overrides)
     with _replaced(file, text):

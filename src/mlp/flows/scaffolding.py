@@ -85,7 +85,8 @@ def make(plan: Plan) -> str:
 
 def message(subject: str, template: str | None) -> str:
     """The message of a commit that holds the template as rendered by this version."""
-    return f"{subject} from the template {template}\n\n{TRAILER}: {template} {version('mlp-loop')}\n"
+    trailer = f"{TRAILER}: {template} {version('mlp-loop')}"
+    return f"{subject} from the template {template}\n\n{trailer}\n"
 
 
 def write(root: Path, files: Mapping[str, bytes]) -> None:

@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlp.adapters import journal, lock, processes
-from mlp.core import environment
-from mlp.core.errors import MlpError, RemoteError, from_os_error
+from mlp.core import environment, tracking_uri
+from mlp.core.errors import ConfigurationError, MlpError, RemoteError, from_os_error
 from mlp.core.events import Event
 from mlp.core.layout import RunLayout
-from mlp.core.secrets import MASK, Masker
+from mlp.core.secrets import MASK, Masker, mask_urls
 
 if TYPE_CHECKING:
     from mlp.adapters.tracking import Delivery
@@ -72,7 +72,11 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--patience", type=float, default=_PATIENCE_S)
     parser.add_argument("directories", nargs="+", type=Path)
     options = parser.parse_args(arguments)
-    left = [path for path in options.directories if not follow(RunLayout(path), options.patience)]
+    first, *earlier = map(RunLayout, options.directories)
+    _let_start(first)
+    for run in earlier:  # what they made may be what the first one finds cached
+        follow(run, patience=0.0)
+    left = [run for run in (first, *earlier) if not follow(run, options.patience)]
     return 5 if left else 0
 
 
@@ -100,7 +104,6 @@ def follow(run: RunLayout, patience: float = _PATIENCE_S) -> bool:
 
 
 def _follow(run: RunLayout, progress: Progress, patience: float) -> bool:
-    _let_start(run)
     connect = cache(lambda: _connect(run, progress))
     give_up: float | None = None
     wait = _POLL_S
@@ -141,7 +144,7 @@ def _connect(run: RunLayout, progress: Progress) -> "Delivery":
     from mlp.adapters.tracking import Delivery
 
     header = json.loads(run.header.read_text(encoding="utf-8"))
-    uri = _tracking_uri(header["tracking_uri"])
+    uri = _tracking_uri(header["tracking_uri"], run)
     # Two recorders that make the tables of one SQLite file at once break each other's work.
     with lock.held(run.path.parent / "connect.lock", wait=True):
         return Delivery(uri, header["experiment"], run.path, progress.ids, header.get("mlflow_id"))
@@ -161,9 +164,17 @@ def _deliver(run: RunLayout, progress: Progress, connect: "Callable[[], Delivery
     return moved
 
 
-def _tracking_uri(recorded: str) -> str:
+def _tracking_uri(recorded: str, run: RunLayout) -> str:
     """The run's address; where it holds a secret, that is handed over in the environment only."""
-    return os.environ[environment.TRACKING_URI] if MASK in recorded else recorded
+    if MASK not in recorded:
+        return tracking_uri.absolute(recorded, run.project)
+    given = os.environ.get(environment.TRACKING_URI, "")
+    if recorded not in (mask_urls(given), Masker(os.environ).text(given)):
+        raise ConfigurationError(
+            f"the run was made for {recorded}, and this command is for another server",
+            fix="it is delivered by a command with the settings that it was made with",
+        )
+    return given
 
 
 def _batches(
@@ -217,7 +228,7 @@ def _end_killed(run: RunLayout, open_runs: Sequence[str]) -> None:
 
 
 def _note_failure(run: RunLayout, progress: Progress, error: MlpError) -> None:
-    text = Masker(os.environ).text(f"{error.message}: {error.cause}".strip(": "))
+    text = Masker(os.environ).text(error.one_line())
     _log.warning("%s", text)
     progress.error = text
     progress.save(run.delivery)

@@ -25,7 +25,7 @@ _PORTS = {"http": 80, "https": 443}
 _PROBE_S = 2.0
 
 
-class Refused(MlpError):  # noqa: N818 - what the server said to one request
+class Refused(RemoteError):  # noqa: N818 - what the server said to one request
     """The server answered, and will answer the same again: trying once more is no use."""
 
 
@@ -72,6 +72,8 @@ def translated(uri: str) -> Iterator[None]:
         yield
     except MlflowException as e:
         raise _meaning(e, where, uri) from e
+    except FileNotFoundError as e:
+        raise Refused(f"there is no file {e.filename} any more") from e
     except (RequestException, SQLAlchemyError, OSError) as e:
         raise _unreachable(where, uri, str(e)) from e
 
@@ -85,7 +87,7 @@ def _meaning(error: Exception, where: str, uri: str) -> MlpError:
             cause=text,
         )
     if getattr(error, "error_code", "") in _FINAL:
-        return Refused(f"MLflow refused: {text}")
+        return Refused(f"MLflow refused: {text}", fix="check `tracking.uri` in mlp.yaml")
     return _unreachable(where, uri, text)
 
 

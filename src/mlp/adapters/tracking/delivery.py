@@ -60,7 +60,8 @@ class Delivery:
                 self._batch(run, list(group))
                 continue
             for event in group:
-                self._attempt(partial(_HANDLERS[event.kind], self, event), event.kind)
+                handler = _HANDLERS.get(event.kind, Delivery._nothing)
+                self._attempt(partial(handler, self, event), event.kind)
 
     def mlflow_id(self, run: str) -> str:
         """MLflow's id of our run `run`; raises Refused for a run that never started."""
@@ -246,12 +247,20 @@ def _entities(
         if event.kind == "metrics":
             at = int(event.data.get("timestamp") or event.at * 1000)
             step = int(event.data.get("step") or 0)
-            metrics += [Metric(name, float(value), at, step) for name, value in values.items()]
+            metrics += [Metric(*number, at, step) for number in _numbers(values)]
         elif event.kind == "params":
             params += [Param(name, str(value)[:_PARAM_LENGTH]) for name, value in values.items()]
         else:
             tags += [RunTag(name, str(value)[:_TAG_LENGTH]) for name, value in values.items()]
     return metrics, params, tags
+
+
+def _numbers(values: Mapping[str, Any]) -> Iterable[tuple[str, float]]:
+    for name, value in values.items():
+        try:
+            yield name, float(value)
+        except (TypeError, ValueError):
+            _log.warning("not delivered: metric %s: %r is no number", name, value)
 
 
 def _chunks(items: Sequence[Any], size: int) -> Iterable[list[Any]]:

@@ -69,7 +69,9 @@ def deliver_model(
         names = {data["path"]: made.artifact_location, data["model"]: made.model_id, **ids}
         _rename(client, directory, made.model_id, names)
     client.finalize_logged_model(made.model_id, data["status"])
-    if not found:
+    outputs = client.get_run(run).outputs
+    linked = {output.model_id for output in outputs.model_outputs} if outputs else set()
+    if made.model_id not in linked:
         client.log_outputs(run, [LoggedModelOutput(made.model_id, data.get("step", 0))])
 
 

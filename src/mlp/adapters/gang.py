@@ -1,0 +1,33 @@
+"""The door to torchrun: one command in several processes, as `python -m mlp.adapters.gang`.
+
+Ends with the exit code of the process that failed first, and says which one that was; torchrun's
+own report of it is a page that hides what the process itself printed last.
+"""
+
+import sys
+from collections.abc import Sequence
+
+from mlp.core.errors import MissingExtraError
+
+
+def main(arguments: Sequence[str]) -> int:
+    """torchrun with `arguments`; returns 0, or the exit code of the process that failed first."""
+    try:
+        from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+        from torch.distributed.run import parse_args, run
+    except ModuleNotFoundError as e:
+        missing = MissingExtraError("training with several processes", "train", str(e))
+        print(f"error: {missing.message}\nfix:   {missing.fix}", file=sys.stderr)  # noqa: T201
+        return missing.exit_code
+    try:
+        run(parse_args(list(arguments)))
+    except ChildFailedError as e:
+        rank, failure = e.get_first_failure()
+        code = failure.exitcode if failure.exitcode > 0 else 128 - failure.exitcode
+        print(f"rank {rank} failed first, with exit code {code}", file=sys.stderr)  # noqa: T201
+        return int(code)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
