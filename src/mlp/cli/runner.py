@@ -83,6 +83,8 @@ def _as_text(result: RunResult) -> str:
     verb = {"FINISHED": "finished", "FAILED": "failed", "KILLED": "was interrupted"}[result.status]
     lines.append(f"run {result.run_id[:8]} {verb} after {render.duration(result.seconds)}")
     lines += _delivery_lines(result)
+    if all(stage.outcome == Outcome.CACHED for stage in result.stages):
+        lines.append("nothing has changed; --force runs it all the same")
     if result.status == "FINISHED":
         lines.append(f"next:  mlp runs show {result.run_id[:8]}   mlp runs list   mlp ui")
     return "\n".join(lines)
