@@ -411,7 +411,7 @@ def translated(doing: str) -> Iterator[None]:
     except (dvc.DownloadError, dvc.UploadError, dvc.CheckoutError) as e:
         raise RemoteError(f"{doing}: {e}", fix="check `dvc remote list`", cause=_chain(e)) from e
     except (ConfigError, dvc.DvcException) as e:
-        raise ConfigurationError(f"{doing}: {e}", cause=_chain(e)) from e
+        raise ConfigurationError(f"{doing}: {e}", cause=_chain(e.__cause__)) from e
 
 
 def _stage_failure(stage: str, error: Exception) -> StageFailed:
@@ -435,10 +435,10 @@ def _yaml_fix(message: str) -> str:
     return "mend the file; `dvc stage list` checks it"
 
 
-def _chain(error: BaseException) -> str:
+def _chain(error: BaseException | None) -> str:
     """The messages of an error and of all that caused it, the outermost first."""
     messages: list[str] = []
-    link: BaseException | None = error
+    link = error
     while link is not None:
         if str(link) and str(link) not in messages:
             messages.append(str(link))

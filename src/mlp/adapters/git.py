@@ -1,6 +1,7 @@
 """The door to git: its command line, called."""
 
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -247,8 +248,9 @@ def _submodules(top: Path) -> dict[str, str]:
     if not (top / ".gitmodules").exists():
         return {}
     lines = git(["submodule", "status"], top).splitlines()
-    fields = (line[1:].split(" ") for line in lines)
-    return {name: commit for commit, name, *_ in fields}
+    # A sign, the commit, the path, and what git calls the commit, in brackets.
+    found = (re.fullmatch(r".(\w+) (.+?)(?: \([^()]*\))?", line) for line in lines)
+    return {match[2]: match[1] for match in found if match}
 
 
 # --- repositories that mlp makes and updates ----------------------------------------------------

@@ -155,6 +155,8 @@ def _message(model: type[BaseModel], error: Any, place: str) -> str:
     if error["type"] == "missing":
         return f"{place}: key {key!r} is missing"
     value = error["input"]
+    if error["type"] == "invalid_key":
+        return f"{place}: YAML reads a key here as {value!r}, which is no text: put it in quotes"
     if error["type"] == "literal_error":
         allowed = _literals(str(error["ctx"]["expected"]))
         near = did_you_mean(str(value), allowed)

@@ -19,6 +19,7 @@ _SECRET_NAME = re.compile(
 _PUBLIC_NAME = re.compile(r"(?i)^(PWD|OLDPWD)$|_FILE$|_PATH$|KEY_ID$|TOKENIZERS?_|SSH_AUTH_SOCK")
 # A backslash ends an address: what stands behind it is the escape of an encoded text.
 _IN_URL = re.compile(r"://[^\s/@'\"\\]+@")
+_PASSWORD = re.compile(rb"://[^\s/:@'\"]*:[^\s/@'\"]+@")
 _IN_QUERY = re.compile(
     r"([?&;](?:[\w.-]*(?:token|secret|password|passwd|signature|apikey|api_key|access_key)|sig|key)=)"
     r"[^\s&;'\"\\]+",
@@ -67,6 +68,13 @@ class Masker:
         if b"://" not in data and b"=" not in data:
             return data
         return mask_urls(data.decode(errors="surrogateescape")).encode(errors="surrogateescape")
+
+    def code(self, data: bytes) -> bytes:
+        """`data` with every secret replaced, and nothing that may be code.
+
+        An address keeps its user where there is no password: `ssh://git@host` has no secret.
+        """
+        return _PASSWORD.sub(f"://{MASK}@".encode(), self._in_data.sub(MASK.encode(), data))
 
     def stream(self) -> "MaskedStream":
         """A filter for output that arrives in pieces."""

@@ -34,6 +34,8 @@ def record_stage(record: Recording, stage: str, state: StageState | None, outcom
     if outcome in (Outcome.CACHED, Outcome.RESTORED) and state is not None:
         record.record("cached", run, fingerprint=state.fingerprint)
         record.record("run_ended", run, status="FINISHED")
+    if outcome == Outcome.FAILED:  # whatever its command said: DVC gave it up
+        record.record("run_ended", run, status="FAILED")
 
 
 def record_sources(record: Recording, states: Sequence[StageState]) -> None:

@@ -51,7 +51,9 @@ class Recording:
         self.journal.record(kind, run or self.run_id, **data)
 
     def attach(self, name: str, content: bytes) -> None:
-        """Make `content` an artifact of the run."""
+        """Make `content` an artifact of the run, without the secrets in it."""
+        masker = Masker(os.environ)
+        content = masker.code(content) if name.endswith(".patch") else masker.data(content)
         path = self.run.path / "attached" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
@@ -162,9 +164,10 @@ def wait(recording: Recording, seconds: float) -> Delivered:
     while True:
         state = delivery(recording.run)
         # What the recorder met first is told at once, while it keeps trying.
-        if state.complete or recording.recorder.poll() is not None or time.monotonic() > until:
+        left = until - time.monotonic()
+        if state.complete or recording.recorder.poll() is not None or left <= 0:
             break
-        time.sleep(_POLL_S)
+        time.sleep(min(_POLL_S, left))
     if state.complete or state.reason:
         return state
     if not recording.tracking_uri.startswith("http"):  # it is not asked, but has it failed before?

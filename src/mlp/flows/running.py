@@ -228,15 +228,13 @@ class _Run:
     def _end_stage(self, failure: StageFailed) -> None:
         """End what a killed stage left behind, and record its end where its shell did not."""
         stage_run = stage_run_id(self._record.run_id, failure.stage)
-        if failure.status is None:  # DVC gave it up, before or after its command
-            self._record.record("run_ended", stage_run, status="FAILED")
-            return
-        if not 0 < failure.status <= _LAST_EXIT_CODE:  # by a signal
-            processes.end(environment.STAGE_RUN_ID, stage_run, _GRACE_S)
+        if failure.status is None or 0 < failure.status <= _LAST_EXIT_CODE:
+            return  # not by a signal
+        processes.end(environment.STAGE_RUN_ID, stage_run, _GRACE_S)
         if failure.status < 0:  # the shell itself
             log = self._record.run.log(stage_run)
             self._record.record("file", stage_run, path=str(log), to="logs")
-            self._record.record("run_ended", stage_run, status="KILLED")
+        self._record.record("run_ended", stage_run, status="KILLED")
 
     def _begun(self, stage: str) -> None:
         self._begun_at = time.time()

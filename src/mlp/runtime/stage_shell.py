@@ -103,4 +103,10 @@ def _environment(stage: str, stage_run: str, launch: Mapping[str, Any]) -> dict[
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except OSError as failure:  # a full disk, a shell that is not there
+        from mlp.core.errors import from_os_error
+
+        sys.stderr.write(f"error: {from_os_error(failure).message}\n")
+        sys.exit(1)
