@@ -20,7 +20,7 @@ demo: setup ## the environment, and examples/flights from end to end
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/demo.sh demo
 
 test: setup ## the tests that need no cluster and no network
-	$(BIN)/pytest -n 2 -m "not e2e" --cov --cov-report=term:skip-covered tests
+	$(BIN)/pytest -n 2 --dist loadfile -m "not e2e" --cov --cov-report=term:skip-covered tests
 
 check: setup ## lint, types, import rules
 	$(BIN)/ruff check .

@@ -7,6 +7,14 @@ import click
 
 from mlp.cli.main import mlp
 
+HEAD = """\
+# Commands
+
+Written by `make docs` from `mlp VERB --help`. Exit codes: 0 done, 1 a bug in mlp, 2 usage,
+3 configuration, 4 a gate refused, 5 something remote failed, 6 the user's own code failed,
+130 interrupted.
+"""
+
 
 def pages(command: click.Command, name: str) -> Iterator[str]:
     """The help of a command and of all below it, as sections."""
@@ -22,11 +30,7 @@ def pages(command: click.Command, name: str) -> Iterator[str]:
 
 def main() -> None:
     """Write the page."""
-    head = (
-        "# Commands\n\nWritten by `make docs` from `mlp VERB --help`. Exit codes: 0 done, 1 a bug in mlp, 2 usage,\n"
-        "3 configuration, 4 a gate refused, 5 something remote failed, 6 the user's own code failed, 130 interrupted.\n"
-    )
-    text = "\n".join([head, *pages(mlp, "mlp")])
+    text = "\n".join([HEAD, *pages(mlp, "mlp")])
     (Path(__file__).parent / "commands.md").write_text(text, encoding="utf-8")
 
 

@@ -130,7 +130,7 @@ def started(
 def deliver(
     runs: Sequence[Path], uri: str, patience: float | None = None
 ) -> "subprocess.Popen[bytes]":
-    """Start a recorder for run directories, in the background, with less claim on the processor.
+    """Start a recorder for run directories, in the background.
 
     `patience` is how many seconds it tries a server that is away after a run has ended.
     """
@@ -147,7 +147,6 @@ def deliver(
             stdout=output,
             stderr=output,
             start_new_session=True,  # Ctrl-C is for the run, not for its record
-            preexec_fn=lambda: os.nice(10),
         )
 
 

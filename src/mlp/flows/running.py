@@ -31,7 +31,7 @@ _LAST_EXIT_CODE = 128
 # In CI nothing lives on behind a job, so that the record has to be delivered before it ends.
 _WAIT_IN_CI_S = 120.0
 # Elsewhere whoever waits for the run is not to notice; what is left arrives in the background.
-_WAIT_SHARE = 0.01
+_WAIT_SHARE = 0.005
 
 
 @dataclass(frozen=True, slots=True)

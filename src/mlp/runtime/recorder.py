@@ -235,6 +235,7 @@ def _note_failure(run: RunLayout, progress: Progress, error: MlpError) -> None:
 
 
 if __name__ == "__main__":
+    os.nice(10)  # the run itself comes first
     try:
         sys.exit(main(sys.argv[1:]))
     except OSError as failure:  # a full disk: what is recorded stays, and is delivered later

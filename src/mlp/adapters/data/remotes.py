@@ -1,0 +1,62 @@
+"""Where data comes from: the cache that is shared, and the remote."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlp.core.errors import MlpError
+from mlp.core.secrets import mask_urls
+
+if TYPE_CHECKING:
+    pass
+from mlp.adapters.data.pipeline import is_pipeline
+from mlp.adapters.data.project import opened
+
+
+def share_cache(source: Path, target: Path) -> None:
+    """Let the project at `target` use the cache and the local settings of the one at `source`."""
+    with opened(source) as repo:
+        cache = str(repo.cache.local.path)
+        local = source / ".dvc" / "config.local"
+        if local.is_file():
+            (target / ".dvc" / "config.local").write_bytes(local.read_bytes())
+    with opened(target) as repo, repo.config.edit("local") as settings:
+        settings.setdefault("cache", {})["dir"] = cache
+
+
+def check_out_sources(path: Path) -> tuple[str, ...]:
+    """Put the data of `dvc add` in place, from the cache or the remote; returns what is missing."""
+    with opened(path) as repo:
+        files = [stage.path for stage in repo.index.stages if not is_pipeline(stage)]
+    missing = []
+    for file in files:
+        try:
+            with opened(path) as repo:
+                repo.pull(targets=[file])
+        except MlpError:
+            missing.append(str(Path(file).relative_to(path)))
+    return tuple(missing)
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """The default DVC remote. `holds_data` is False where its place answers and is empty."""
+
+    name: str
+    url: str
+    holds_data: bool
+
+
+def remote(path: Path) -> Remote | None:
+    """Ask the default DVC remote whether it is there; None where no remote is configured.
+
+    Raises ConfigurationError where it is configured wrongly or there are several and no default.
+    What the remote's own library raises (no network, no rights) comes through.
+    """
+    with opened(path) as repo:
+        name = repo.config["core"].get("remote")
+        if name is None and not repo.config["remote"]:
+            return None
+        found = repo.cloud.get_remote(name, "push")
+        url = mask_urls(str(repo.config["remote"][found.name].get("url", found.path)))
+        return Remote(found.name, url, bool(found.fs.exists(found.path)))
