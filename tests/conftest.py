@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -146,10 +147,14 @@ class Project:
         return f"sqlite:///{self.root}/mlflow.db"
 
     def await_recorders(self) -> None:
-        """Block until no recorder works on any run (they hold a lock that the kernel frees)."""
-        for run in self.runs:
-            with (run / "delivery.lock").open("a") as file:
-                fcntl.flock(file, fcntl.LOCK_EX)
+        """Block until no recorder of this project is alive."""
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                command = (process / "cmdline").read_bytes()
+                if b"mlp.runtime.recorder" in command and os.fsencode(self.root) in command:
+                    select.select([os.pidfd_open(int(process.name))], [], [])
+            except (FileNotFoundError, ProcessLookupError):
+                continue
 
     def stop_recorders(self) -> None:
         """End this project's recorders, which try for half a minute where a server is away."""

@@ -6,9 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import IO
-from urllib.error import HTTPError, URLError
-from urllib.parse import quote
-from urllib.request import ProxyHandler, build_opener
 
 from mlp.core.environment import QUIET
 
@@ -55,6 +52,10 @@ def experiment_page(address: str, experiment: str) -> str | None:
 
     None where nothing answers there yet.
     """
+    from urllib.error import HTTPError, URLError
+    from urllib.parse import quote
+    from urllib.request import ProxyHandler, build_opener
+
     # A proxy of the environment has no way to this machine.
     opener = build_opener(ProxyHandler({}))
     name = quote(experiment, safe="")
