@@ -21,6 +21,8 @@ from mlp.core.runs import Tag
 from mlp.runtime import recorder
 
 BIN = Path(sys.executable).parent
+# The tools that stand beside this Python are found, whether its environment is active or not.
+os.environ["PATH"] = f"{BIN}{os.pathsep}{os.environ.get('PATH', '')}"
 
 MLP_YAML = "project: demo\n"
 PARAMS_YAML = """\
@@ -237,7 +239,6 @@ def isolated(home: Path) -> dict[str, str]:
     home.mkdir(exist_ok=True)
     kept = {k: v for k, v in os.environ.items() if k in ("PATH", "PYTHONPATH", "LANG", "TMPDIR")}
     return kept | {
-        "PATH": f"{BIN}:{kept['PATH']}",
         "HOME": str(home),
         "SHELL": "/bin/sh",
         "GIT_CONFIG_NOSYSTEM": "1",
