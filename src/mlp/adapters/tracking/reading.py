@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlp.adapters.tracking.connection import client, translated
+from mlp.adapters.tracking.connection import Refused, client, translated
 from mlp.core.errors import UsageError
 from mlp.core.runs import RunRecord, Tag
 
@@ -30,7 +30,7 @@ def find_run(uri: str, experiment: str, reference: str) -> RunRecord:
     """
     with translated(uri):
         server = client(uri)
-        return _with_stages(server, _find(server, experiment, reference))
+        return _with_stages(server, _find(server, uri, experiment, reference))
 
 
 def artifact_text(uri: str, record: RunRecord, path: str) -> str | None:
@@ -68,7 +68,7 @@ def _experiments(server: "MlflowClient", name: str) -> list[str]:
     return [*([found.experiment_id] if found else []), "0"]
 
 
-def _find(server: "MlflowClient", experiment: str, reference: str) -> Any:
+def _find(server: "MlflowClient", uri: str, experiment: str, reference: str) -> Any:
     where = _experiments(server, experiment)
     if reference == "last":
         return _one(server.search_runs(where, _pipelines(experiment), max_results=1), reference)
@@ -82,22 +82,10 @@ def _find(server: "MlflowClient", experiment: str, reference: str) -> Any:
         if runs:
             return _one(runs, reference)
     try:
-        return server.get_run(reference)
-    except Exception as e:
-        if _is_absent(e):
-            raise UsageError(
-                f"no run is called {reference!r}", fix="`mlp runs list` shows them"
-            ) from e
-        raise
-
-
-def _is_absent(error: Exception) -> bool:
-    from mlflow.exceptions import MlflowException
-
-    return isinstance(error, MlflowException) and error.error_code in (
-        "RESOURCE_DOES_NOT_EXIST",
-        "INVALID_PARAMETER_VALUE",
-    )
+        with translated(uri):
+            return server.get_run(reference)
+    except Refused as e:
+        raise UsageError(f"no run is called {reference!r}", fix="`mlp runs list` shows them") from e
 
 
 def _one(runs: Sequence[Any], reference: str) -> Any:
