@@ -169,9 +169,8 @@ def wait(recording: Recording, seconds: float) -> Delivered:
         time.sleep(min(_POLL_S, left))
     if state.complete or state.reason:
         return state
-    if not recording.tracking_uri.startswith("http"):  # it is not asked, but has it failed before?
-        reasons = [before.reason for before in map(delivery, map(RunLayout, recording.earlier))]
-        return Delivered(False, next(filter(None, reasons), ""))
+    if not recording.tracking_uri.startswith("http"):
+        return Delivered(False, _earlier_failure(recording))  # it is not asked
     from mlp.adapters import tracking  # not at every start
 
     try:
@@ -179,6 +178,14 @@ def wait(recording: Recording, seconds: float) -> Delivered:
     except RemoteError as e:
         return Delivered(False, e.one_line())
     return state
+
+
+def _earlier_failure(recording: Recording) -> str:
+    """Why an earlier run could not be delivered to the same address, "" if none is left."""
+    address = header(recording.run).get("tracking_uri")
+    runs = [run for run in map(RunLayout, recording.earlier) if run.path.is_dir()]
+    reasons = [delivery(r).reason for r in runs if header(r).get("tracking_uri") == address]
+    return next(filter(None, reasons), "")
 
 
 def delivery(run: RunLayout) -> Delivered:
