@@ -87,12 +87,6 @@ def trainer(
     return made
 
 
-def is_lightning_module(model: object) -> bool:
-    """Whether `model` is a LightningModule. Cheap: no process has one without the import."""
-    lightning = sys.modules.get("pytorch_lightning")
-    return lightning is not None and isinstance(model, lightning.LightningModule)
-
-
 def _require_lightning() -> None:
     try:
         import pytorch_lightning  # noqa: F401

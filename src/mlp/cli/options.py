@@ -32,7 +32,6 @@ overrides = click.option(
     help="Set a param in params.yaml, as in train.lr=0.01; recorded with the run.",
 )
 force = click.option("--force", is_flag=True, help="Run stages that have not changed, too.")
-yes = click.option("--yes", is_flag=True, help="Do not ask.")
 
 
 traceback = click.option(

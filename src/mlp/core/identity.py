@@ -16,8 +16,3 @@ def stage_run_id(run_id: str, stage: str) -> str:
     other to agree on it, and a restarted stage continues the same run.
     """
     return hashlib.sha256(f"{run_id}/{stage}".encode()).hexdigest()[:32]
-
-
-def short(run_id: str) -> str:
-    """The first eight characters, enough to name a run on a terminal."""
-    return run_id[:8]

@@ -4,7 +4,6 @@ import time
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from mlp.adapters import lock
 from mlp.core.layout import RunLayout
@@ -68,9 +67,3 @@ def _by_env(runs: Sequence[RunLayout]) -> dict[str | None, list[RunLayout]]:
     for run in runs:
         found[recording.header(run).get("env")].append(run)
     return found
-
-
-def log_of(project: Project, run_id: str) -> Path | None:
-    """What the recorder of a run printed, None where the run is not of this machine."""
-    log = project.layout.run(run_id).recorder_log
-    return log if log.is_file() else None
