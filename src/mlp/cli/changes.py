@@ -108,9 +108,13 @@ def _versions(change: Change) -> str:
     if change.name == "memory":
         return f"{render.size(change.before)} -> {render.size(change.after)}"
     if isinstance(change.before, list) or isinstance(change.after, list):
-        old, new = (", ".join(v or ["none"]) for v in (change.before, change.after))
-        return f"{old} -> {new}"
+        return f"{_listed(change.before)} -> {_listed(change.after)}"
     return values(change.before, change.after)
+
+
+def _listed(value: Any) -> str:
+    items = value if isinstance(value, list | tuple) else [value]
+    return ", ".join(str(item) for item in items) or "none"
 
 
 def _file(file: FileChange) -> str:

@@ -29,7 +29,7 @@ def run(project: Project, request: Request, *, dry_run: bool, as_json: bool) -> 
     signal.signal(signal.SIGTERM, _interrupt)
     named = dataclasses.replace(request, command_line=["mlp", *sys.argv[1:]])
     result = running.execute(project, named, _show_progress)
-    if result.error is not None:
+    if result.error is not None and result.status != "KILLED":
         render.error(result.error)
     render.document(_as_document(result), _as_text(result), as_json=as_json)
     if result.status == "KILLED":
@@ -83,7 +83,8 @@ def _as_text(result: RunResult) -> str:
     verb = {"FINISHED": "finished", "FAILED": "failed", "KILLED": "was interrupted"}[result.status]
     lines.append(f"run {result.run_id[:8]} {verb} after {render.duration(result.seconds)}")
     lines += _delivery_lines(result)
-    if all(stage.outcome == Outcome.CACHED for stage in result.stages):
+    outcomes = {stage.outcome for stage in result.stages}
+    if outcomes == {Outcome.CACHED} and result.status == "FINISHED":
         lines.append("nothing has changed; --force runs it all the same")
     if result.status == "FINISHED":
         lines.append(f"next:  mlp runs show {result.run_id[:8]}   mlp runs list   mlp ui")

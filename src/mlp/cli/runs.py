@@ -14,7 +14,7 @@ def command() -> None:
 
 
 @command.command("list", context_settings=_HELP)
-@click.option("-n", "limit", default=20, show_default=True, help="How many.")
+@click.option("-n", "limit", type=click.IntRange(min=1), default=20, help="How many.")
 @options.json_output
 @options.common
 def list_(limit: int, json_output: bool, env: str | None, settings: tuple[str, ...]) -> None:

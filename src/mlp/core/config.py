@@ -61,7 +61,13 @@ def parse(
 
     Raises ConfigurationError listing every mistake, of every environment, with file and line.
     """
-    document = Document(text, name)
+    try:
+        return _parsed(Document(text, name), name, env, settings)
+    except RecursionError as e:
+        raise _refused([f"{name}: a part of it contains itself (an alias)"]) from e
+
+
+def _parsed(document: Document, name: str, env: str | None, settings: Sequence[str]) -> Config:
     mistakes = [*document.mistakes]
     data = document.data if isinstance(document.data, dict) else {}
     if not isinstance(document.data, dict) and not mistakes:

@@ -15,6 +15,8 @@ class MlpError(Exception):
 
     def __init__(self, message: str, *, fix: str = "", cause: str = "") -> None:
         super().__init__(message)
+        if fix:
+            self.add_note(f"fix: {fix}")  # seen where it ends a user's script
         self.message = message
         self.fix = fix
         self.cause = cause

@@ -115,6 +115,7 @@ def execute(project: Project, request: Request, observer: Observer) -> RunResult
     there; KeyboardInterrupt ends the run as KILLED.
     """
     _require_dvc(project)
+    _given_tags()  # refuses before anything is changed
     changed = (
         params.changed(project.root / "params.yaml", request.overrides)
         if request.overrides
@@ -176,6 +177,9 @@ class _Run:
             command_line=self._request.command_line,
             params=params.read(self._project.root / "params.yaml"),
         )
+        if self._overrides:  # of a stage that fails nothing else is known
+            values = {override.key: str(override.after) for override in self._overrides}
+            self._record.record("params", values=values)
         self._attach_lock(runs.LOCK_BEFORE)
         self._record.attach(runs.PROVENANCE, _json(dataclasses.asdict(gathered)))
         if patch:
@@ -321,13 +325,25 @@ def _tags(record: Provenance, experiment: str) -> dict[str, str]:
         "mlflow.user": record.user,
         "mlflow.source.name": record.directory,
         "mlflow.source.type": "LOCAL",
-        **json.loads(os.environ.get(environment.RUN_TAGS, "{}")),
+        **_given_tags(),
     }
     if record.code.commit:
         tags[runs.Tag.COMMIT] = record.code.commit
     if record.code.branch:
         tags["mlflow.source.git.branch"] = record.code.branch
     return tags
+
+
+def _given_tags() -> dict[str, str]:
+    text = os.environ.get(environment.RUN_TAGS) or "{}"
+    try:
+        return {str(name): str(value) for name, value in json.loads(text).items()}
+    except (ValueError, AttributeError) as e:
+        raise ConfigurationError(
+            f"{environment.RUN_TAGS} is no JSON object",
+            fix=f"""{environment.RUN_TAGS}='{{"pull_request": "12"}}'""",
+            cause=str(e),
+        ) from e
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Where data comes from: the cache that is shared, and the remote."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +22,8 @@ def share_cache(source: Path, target: Path) -> None:
         if local.is_file():
             (target / ".dvc" / "config.local").write_bytes(local.read_bytes())
     with opened(target) as repo, repo.config.edit("local") as settings:
-        settings.setdefault("cache", {})["dir"] = cache
+        # A relative path: DVC writes its settings in ASCII, and the way there may have any name.
+        settings.setdefault("cache", {})["dir"] = os.path.relpath(cache)
 
 
 def check_out_sources(path: Path) -> tuple[str, ...]:

@@ -201,6 +201,7 @@ class EventStore:
             self._record("metrics", run_id, values=values, step=step, timestamp=timestamp)
         if params:
             given = {param.key: str(param.value) for param in params}
+            _refuse_changes(run.params, given)
             run.params |= given
             self._record("params", run_id, values=given)
         self._log_tags(run, {tag.key: str(tag.value) for tag in tags})
@@ -329,8 +330,19 @@ class EventStore:
 
     def get_logged_model(self, model_id: str, allow_deleted: bool = False) -> "LoggedModel":
         """A model of this process, or another from the server."""
-        found: LoggedModel = self._models.get(model_id) or self._real.get_logged_model(model_id)
+        if model_id in self._models:
+            return self._models[model_id]
+        found: LoggedModel = self._kept(model_id) or self._real.get_logged_model(model_id)
         return found
+
+    def _kept(self, model_id: str) -> "LoggedModel | None":
+        """A model that another stage or an earlier run logged under this id, and is kept here."""
+        from mlflow.entities import LoggedModel
+
+        path = next(self._directory.parent.glob(f"*/models/{model_id}"), None)
+        if path is None:
+            return None
+        return LoggedModel(_EXPERIMENT, model_id, "model", str(path), _now(), _now())
 
     def set_logged_model_tags(self, model_id: str, tags: Sequence[Any]) -> None:
         """Tags of a model."""
@@ -379,6 +391,18 @@ class EventStore:
 
 def _now() -> int:
     return int(time.time() * 1000)
+
+
+def _refuse_changes(params: dict[str, str], given: dict[str, str]) -> None:
+    """Raise as the server would, while the script that did it can still be told."""
+    from mlflow.exceptions import MlflowException
+
+    for name, value in given.items():
+        if params.get(name, value) != value:
+            raise MlflowException.invalid_parameter_value(
+                f"Changing param values is not allowed. Param with key='{name}' was already logged "
+                f"with value='{params[name]}'. Attempted logging new value '{value}'."
+            )
 
 
 def _silent(*_: Any, **__: Any) -> None:
