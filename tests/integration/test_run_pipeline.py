@@ -231,3 +231,11 @@ def test_stdout_of_a_json_run_is_one_document(make_project: Make) -> None:
     assert json.loads(done.out)["status"] == "FINISHED"
     assert "to stdout" in done.err
     assert "to stderr" in done.err
+
+
+def test_a_launch_of_no_stage_is_refused_before_anything_runs(make_project: Make) -> None:
+    project = make_project({"mlp.yaml": "project: demo\nlaunch: {trian: {strategy: ddp}}\n"})
+    done = project.mlp("run")
+    assert done.code == 3
+    assert "did you mean 'train'?" in done.err
+    assert not project.runs

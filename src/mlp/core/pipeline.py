@@ -62,6 +62,17 @@ class PlannedStage:
     reasons: tuple[str, ...]
 
 
+def launch_names(stages: Iterable[str]) -> frozenset[str]:
+    """The names under `launch` that stand for one of `stages`.
+
+    One entry stands for every stage of a matrix, and for a stage in whatever dvc.yaml it is.
+    """
+    plain = {stage: stage.rpartition(":")[2] for stage in stages}
+    return frozenset(
+        form for stage, name in plain.items() for form in (stage, name, name.partition("@")[0])
+    )
+
+
 def within(path: str, folder: str) -> bool:
     """Whether `path` is `folder`, or lies in it."""
     return path == folder or path.startswith(f"{folder}/")

@@ -10,6 +10,7 @@ from mlp.core.errors import ConfigurationError, MlpError, from_os_error
 from mlp.core.health import Check, Verdict
 from mlp.core.layout import Layout
 from mlp.core.nearest import did_you_mean
+from mlp.core.pipeline import launch_names
 from mlp.flows import checkup, project, recording
 from mlp.flows.probing import Probe
 from mlp.flows.project import Project
@@ -98,8 +99,7 @@ def _pipeline(root: Path, config: Config | None) -> Iterator[Check]:
 
 
 def _launches(config: Config, names: Sequence[str]) -> Check:
-    # One entry stands for every stage of a matrix, and is found whatever dvc.yaml the stage is in.
-    known = {form for n in names for form in (n, n.split(":")[-1], n.split(":")[-1].split("@")[0])}
+    known = launch_names(names)
     strange = [name for name in config.launch if name not in known]
     if not strange:
         return Check("launch", Verdict.OK, "every stage under `launch` is in dvc.yaml")

@@ -16,8 +16,9 @@ from mlp.adapters import data, git, params, processes
 from mlp.core import environment, runs
 from mlp.core.errors import ConfigurationError, MlpError, StageFailed
 from mlp.core.identity import stage_run_id
+from mlp.core.nearest import did_you_mean
 from mlp.core.overrides import Override
-from mlp.core.pipeline import Outcome, PlannedStage, StageState
+from mlp.core.pipeline import Outcome, PlannedStage, StageState, launch_names
 from mlp.core.provenance import Provenance
 from mlp.flows import outputs, provenance, recording
 from mlp.flows.project import Project
@@ -128,6 +129,7 @@ def execute(project: Project, request: Request, observer: Observer) -> RunResult
         with data.locked(project.root):  # DVC's files are read once for all that follows
             total = data.count(project.root, request.targets)
             launches = _launches(project, request)
+            _require_launched(project, launches)
             with recording.started(project, launches, request.command_line) as record:
                 overrides = changed[1] if changed is not None else ()
                 run = _Run(project, request, record, observer, overrides, total)
@@ -306,6 +308,18 @@ def _require_dvc(project: Project) -> None:
             f"{project.root} is not a DVC project: there is no .dvc directory",
             fix=f"dvc init{scm}",
         )
+
+
+def _require_launched(project: Project, launches: Mapping[str, Any]) -> None:
+    """Raise ConfigurationError for a launch of no stage: it would change nothing, unnoticed."""
+    known = launch_names(stage.name for stage in data.stages(project.root)) if launches else ()
+    for name in launches:
+        if name not in known:
+            raise ConfigurationError(
+                f"launch.{name} in mlp.yaml: dvc.yaml has no such stage "
+                f"(have: {', '.join(sorted(known))}){did_you_mean(name, known)}",
+                fix="mend the name under `launch` in mlp.yaml",
+            )
 
 
 def _launches(project: Project, request: Request) -> dict[str, Any]:
