@@ -20,13 +20,13 @@ demo: setup ## the environment, and examples/flights from end to end
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/demo.sh demo
 
 test: setup ## the tests that need no cluster and no network
-	$(BIN)/pytest -n 2 --dist loadfile -m "not e2e" --cov --cov-report=term:skip-covered tests
+	$(BIN)/pytest -n 2 --dist loadfile -m "not e2e and not cluster" --cov --cov-report=term:skip-covered tests
 
 test-lowest: setup ## the tests on the oldest versions that pyproject.toml allows
 	$(BIN)/uv venv --quiet --allow-existing --python $(PYTHON) .venv-lowest
 	$(BIN)/uv pip install --quiet --python .venv-lowest/bin/python -r requirements/lowest.txt
 	$(BIN)/uv pip install --quiet --python .venv-lowest/bin/python --no-deps -e .
-	.venv-lowest/bin/python -m pytest -n 2 --dist loadfile -m "not e2e" tests
+	.venv-lowest/bin/python -m pytest -n 2 --dist loadfile -m "not e2e and not cluster" tests
 
 check: setup ## lint, types, import rules
 	$(BIN)/ruff check .
@@ -35,7 +35,7 @@ check: setup ## lint, types, import rules
 	$(BIN)/lint-imports
 
 e2e: setup ## the example and the scaffolded projects from end to end
-	$(BIN)/pytest -m e2e tests
+	$(BIN)/pytest -m "e2e or cluster" tests
 
 bench: setup ## figures against peers, written to docs/benchmarks.md
 	$(BIN)/python bench/report.py
