@@ -4,7 +4,6 @@ import getpass
 import os
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from mlp.adapters import git, machine
@@ -12,8 +11,6 @@ from mlp.core.pipeline import flatten
 from mlp.core.provenance import Provenance
 from mlp.core.secrets import Masker
 from mlp.flows.project import Project
-
-_MLFLOWS_OWN = ("mlflow.db*", "/mlartifacts/", "/mlruns/")
 
 
 def gather(
@@ -27,7 +24,7 @@ def gather(
     params: Mapping[str, Any],
 ) -> tuple[Provenance, bytes]:
     """The record, and the patch of all that is not committed."""
-    code, patch = git.code(project.root, ignored(project.root))
+    code, patch = git.code(project.root, git.ignored(project.root))
     masker = Masker(os.environ)
     record = Provenance(
         run_id=run_id,
@@ -45,14 +42,6 @@ def gather(
         environment=machine.environment(),
     )
     return record, patch
-
-
-def ignored(root: Path) -> list[str]:
-    """The patterns of what is not code and travels with no run: MLflow's own, and `.mlpignore`."""
-    file = root / ".mlpignore"
-    text = file.read_text(encoding="utf-8") if file.is_file() else ""
-    lines = (line.strip() for line in text.splitlines())
-    return [*_MLFLOWS_OWN, *(line for line in lines if line and not line.startswith("#"))]
 
 
 def _seed(params: Mapping[str, Any]) -> int | None:

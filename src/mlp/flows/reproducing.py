@@ -22,7 +22,7 @@ from mlp.core.reproduction import (
 )
 from mlp.core.runs import RunRecord, Tag
 from mlp.flows import project as projects
-from mlp.flows import provenance, syncing
+from mlp.flows import syncing
 from mlp.flows.project import Project
 
 
@@ -123,7 +123,7 @@ def _check_out(project: Project, top: Path, place: Path, before: _Recorded) -> l
         )
     git.check_out(top, place, commit, before.patch)
     copy = place / os.path.relpath(project.root, top)
-    state, patch = git.code(copy, provenance.ignored(copy))
+    state, patch = git.code(copy, git.ignored(copy))
     same = (commit is None or state.commit == commit) and _lines(patch) == _lines(before.patch)
     changes = f" with {before.patch.count(b'diff --git')} changed files" if before.patch else ""
     name = commit[:12] if commit else "no commit"

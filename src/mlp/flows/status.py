@@ -13,7 +13,7 @@ from mlp.core.errors import MlpError, from_os_error
 from mlp.core.layout import Layout, RunLayout
 from mlp.core.pipeline import PlannedStage
 from mlp.core.secrets import mask_urls
-from mlp.flows import provenance, recording, running
+from mlp.flows import recording, running
 from mlp.flows.project import Project
 from mlp.flows.running import Request
 
@@ -173,7 +173,7 @@ def _code(root: Path) -> Code | None:
     if top is None:
         return None
     tracked = git.git(["status", "--porcelain", "-z", "--untracked-files=no"], top)
-    ours = [f"--exclude={pattern}" for pattern in provenance.ignored(root)]
+    ours = [f"--exclude={pattern}" for pattern in git.ignored(root)]
     others = git.git(["ls-files", "-z", "--others", "--exclude-standard", *ours], top)
     branch = git.git(["branch", "--show-current"], top).strip()
     return Code(git.head(top), branch or None, tracked.count("\0"), others.count("\0"))

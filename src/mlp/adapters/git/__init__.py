@@ -1,6 +1,7 @@
 """The door to git: its command line, called."""
 
 from mlp.adapters.git.command import git, has_commit, head, repository
+from mlp.adapters.git.files import shipped_files
 from mlp.adapters.git.history import (
     commit_all,
     commit_tree,
@@ -13,6 +14,7 @@ from mlp.adapters.git.history import (
     replaced,
     uncommitted_files,
 )
+from mlp.adapters.git.ignoring import ignored
 from mlp.adapters.git.state import MAX_UNTRACKED_BYTES, code
 from mlp.adapters.git.trees import Trees, changed_files, content, file_names, trees
 from mlp.adapters.git.worktree import check_out, remove_work_tree
@@ -32,6 +34,7 @@ __all__ = [
     "has_commit",
     "has_identity",
     "head",
+    "ignored",
     "init",
     "is_shallow",
     "merge",
@@ -39,6 +42,7 @@ __all__ = [
     "remove_work_tree",
     "replaced",
     "repository",
+    "shipped_files",
     "trees",
     "uncommitted_files",
 ]

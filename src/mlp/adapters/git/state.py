@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlp.core.provenance import Code
+from mlp.core.secret_files import looks_secret
 from mlp.core.secrets import mask_urls
 
 if TYPE_CHECKING:
@@ -16,12 +17,6 @@ from mlp.adapters.git.trees import scratch_index
 
 # An untracked file above this size is data rather than code: it stays out of a run's patch.
 MAX_UNTRACKED_BYTES = 5 * 2**20
-
-
-_KEYS = (".pem", ".key", ".p12", ".pfx", ".kdbx", ".keystore")
-
-
-_KEY_NAMES = ("id_rsa", "id_ed25519", "id_ecdsa", "id_dsa", ".netrc", ".pypirc", "credentials")
 
 
 def code(path: Path, ignore: Sequence[str] = ()) -> tuple[Code, bytes]:
@@ -78,8 +73,7 @@ def _stage_everything(
 
 def _unfit(file: Path) -> str:
     """Why an untracked file stays out of the patch, "" if it may come in."""
-    name = file.name.lower()
-    if name == ".env" or name.startswith(".env.") or name in _KEY_NAMES or name.endswith(_KEYS):
+    if looks_secret(file.name):
         return "looks like a secret"
     if file.is_dir():  # a nested repository; git lists it by its directory
         return "a repository of its own"
