@@ -1,0 +1,71 @@
+"""The environment image that the pods of the tests run: made by `mlp build`, kept by its tag.
+
+What differs from machine to machine comes from the environment: MLP_TEST_REGISTRY (where images
+are pushed to and the nodes pull them from, as in r.example/tests), MLP_TEST_BASE_IMAGE (with
+Python 3.11 or newer), MLP_TEST_BUILD_FLAGS and MLP_TEST_PUSH_FLAGS (for the builder).
+"""
+
+import json
+import os
+import shlex
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import BIN
+
+SOURCE = Path(__file__).parents[2]
+
+REQUIREMENTS = ("torch", "pytorch-lightning", "dvc-s3", "mlp-loop[train]")
+
+
+@dataclass(frozen=True)
+class ImageProject:
+    """A project of nothing but a target and requirements."""
+
+    root: Path
+
+    def build(self, *arguments: str, **environ: str) -> Any:
+        """What `mlp build ARGUMENTS` did; it is to succeed."""
+        command = [str(BIN / "mlp"), "build", "--json", *arguments]
+        # With the whole environment: builders find their store, their network and logins in it.
+        done = subprocess.run(
+            command, cwd=self.root, env={**os.environ, **environ}, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+
+def build_section() -> dict[str, Any]:
+    """`targets.NAME.build` of mlp.yaml for images that work on the tests' cluster."""
+    section: dict[str, Any] = {
+        "flags": shlex.split(os.environ.get("MLP_TEST_BUILD_FLAGS", "")),
+        "push_flags": shlex.split(os.environ.get("MLP_TEST_PUSH_FLAGS", "")),
+    }
+    if base := os.environ.get("MLP_TEST_BASE_IMAGE"):
+        section["base"] = base
+    return section
+
+
+def image_project(root: Path) -> ImageProject:
+    """A project whose image has what the tests' stages need, pinned as the tests' own."""
+    assert "MLP_TEST_REGISTRY" in os.environ, "these tests push an image: set MLP_TEST_REGISTRY"
+    image = f"{os.environ['MLP_TEST_REGISTRY']}/mlp-test"
+    target = {"kind": "kubernetes", "image": image, "build": build_section()}
+    root.mkdir(parents=True, exist_ok=True)
+    config = {"project": "images", "targets": {"gpu": target}}
+    root.joinpath("mlp.yaml").write_text(json.dumps(config))
+    root.joinpath("requirements.txt").write_text("\n".join((*REQUIREMENTS, "-c lock.txt\n")))
+    shutil.copyfile(SOURCE / "requirements" / "lock.txt", root / "lock.txt")
+    return ImageProject(root)
+
+
+@pytest.fixture(scope="session")
+def environment_image(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The full reference of the image, which is in the registry."""
+    made = image_project(tmp_path_factory.mktemp("image")).build()
+    return str(made["image"])
