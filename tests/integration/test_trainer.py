@@ -10,7 +10,7 @@ import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 from mlp.adapters import trainer as door
-from mlp.adapters.trainer import Placement
+from mlp.adapters.trainer import Placement, resuming
 from mlp.core.errors import ConfigurationError
 
 QUIET: dict[str, Any] = {"enable_progress_bar": False, "enable_model_summary": False}
@@ -53,7 +53,7 @@ def fit(
 @pytest.fixture(autouse=True)
 def first_fit() -> None:
     """Each training of a test is the first `fit` of a process, as after a restart."""
-    door._fits.clear()
+    resuming.fits.clear()
 
 
 def test_every_step_is_logged_with_its_number(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_every_step_is_logged_with_its_number(tmp_path: Path) -> None:
 
 def test_a_restarted_training_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     fit(placed(tmp_path), 2)
-    door._fits.clear()
+    resuming.fits.clear()
     model, trainer = fit(placed(tmp_path), 5)
     assert model.epochs == [2, 3, 4]
     assert trainer.global_step == 10
@@ -75,7 +75,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path: Path) 
     checkpoints = sorted(tmp_path.rglob("*.ckpt"), key=lambda path: path.stat().st_mtime_ns)
     newest = checkpoints[-1]
     newest.write_bytes(newest.read_bytes()[:-100])
-    door._fits.clear()
+    resuming.fits.clear()
     with pytest.warns(UserWarning, match="damaged"):
         model, _ = fit(placed(tmp_path), 3, callbacks=[ModelCheckpoint(save_top_k=-1)])
     assert model.epochs == [1, 2]
@@ -107,6 +107,14 @@ def test_a_keyword_that_contradicts_the_launch_is_refused_with_the_key_to_set(
     with pytest.raises(ConfigurationError) as refused:
         door.trainer(placed(tmp_path), None, None, **QUIET, **kwargs)
     assert f"launch.train.{key}" in refused.value.fix
+
+
+def test_a_place_that_nothing_installed_can_reach_is_refused_with_what_to_install() -> None:
+    placement = Placement("single", 1, 1, "unheard-of://bucket/run", "run", "train")
+    with pytest.raises(ConfigurationError) as refused:
+        door.trainer(placement, None, None, **QUIET)
+    assert "unheard-of://bucket/run" in refused.value.message
+    assert "pip install" in refused.value.fix
 
 
 def test_the_users_own_logger_stays_beside_ours(tmp_path: Path) -> None:

@@ -36,13 +36,16 @@ def trainer(**kwargs: Any) -> "pl.Trainer":
         placement = lightning.Placement("single", 1, 1, None, None)
         return lightning.trainer(placement, None, None, **kwargs)
     launch = stage.launch
+    layout = RunLayout(Path(stage.run_dir))
     placement = lightning.Placement(
         strategy=launch.get("strategy", "single"),
         nodes=launch.get("nodes", 1),
         processes_per_node=launch.get("processes_per_node", 1),
-        checkpoints=RunLayout(Path(stage.run_dir)).checkpoints(stage.stage_run_id),
+        checkpoints=os.environ.get(environment.CHECKPOINTS)
+        or layout.checkpoints(stage.stage_run_id),
         run_id=stage.stage_run_id,
         stage=stage.name,
+        save_dir=layout.stage(stage.stage_run_id),
     )
     return lightning.trainer(placement, log, _log_hyperparameters, **kwargs)
 
