@@ -33,7 +33,17 @@ overrides = click.option(
 )
 force = click.option("--force", is_flag=True, help="Run stages that have not changed, too.")
 
-
+target = click.option(
+    "--target",
+    metavar="NAME",
+    help="Where the stage runs: a key of `targets` in mlp.yaml, or `local`.",
+)
+detach = click.option(
+    "--detach", is_flag=True, help="Do not wait for a stage that runs in a cluster."
+)
+all_ranks = click.option(
+    "--all-ranks", is_flag=True, help="Show what every rank prints, not the first one only."
+)
 traceback = click.option(
     "--traceback", is_flag=True, expose_value=False, help="Show where an error came from."
 )

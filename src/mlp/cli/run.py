@@ -8,6 +8,9 @@ from mlp.cli.completion import stage_names
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("stages", nargs=-1, metavar="[STAGE]...", shell_complete=stage_names)
+@options.target
+@options.detach
+@options.all_ranks
 @options.overrides
 @options.force
 @options.dry_run
@@ -15,6 +18,9 @@ from mlp.cli.completion import stage_names
 @options.common
 def command(
     stages: tuple[str, ...],
+    target: str | None,
+    detach: bool,
+    all_ranks: bool,
     overrides: tuple[str, ...],
     force: bool,
     dry_run: bool,
@@ -25,11 +31,19 @@ def command(
     """Run the pipeline of dvc.yaml, or the STAGEs named and what they need.
 
     DVC decides what must run; one MLflow run records the pipeline, and one below it each stage.
+    With --target, the STAGEs (or all) run there; without, each where mlp.yaml says.
     """
     from mlp.cli import runner
-    from mlp.flows import project
+    from mlp.flows import project, training
     from mlp.flows.running import Request
 
-    request = Request(targets=stages, force=force, overrides=overrides)
     loaded = project.load(env=env, settings=settings)
+    request = Request(
+        targets=stages,
+        force=force,
+        overrides=overrides,
+        launches=training.launches(training.chosen(loaded, stages), target=target),
+        detach=detach,
+        show_all_ranks=all_ranks,
+    )
     return runner.run(loaded, request, dry_run=dry_run, as_json=json_output)

@@ -4,9 +4,11 @@ import dataclasses
 import os
 import signal
 import sys
+from collections.abc import Callable, Sequence
 from types import FrameType
 
 from mlp.cli import render
+from mlp.core.manifests import as_yaml
 from mlp.core.pipeline import Outcome
 from mlp.core.secrets import mask_urls
 from mlp.flows import running
@@ -18,6 +20,7 @@ _WORDS = {
     Outcome.CACHED: "unchanged",
     Outcome.RESTORED: "restored from the run cache",
     Outcome.FAILED: "failed",
+    Outcome.DETACHED: "goes on in the cluster",
 }
 
 
@@ -26,9 +29,17 @@ def run(project: Project, request: Request, *, dry_run: bool, as_json: bool) -> 
     if dry_run:
         _show_plan(running.plan(project, request), as_json)
         return 0
+
+    def start(observer: running.Observer, line: Sequence[str]) -> RunResult:
+        return running.execute(project, dataclasses.replace(request, command_line=line), observer)
+
+    return watched(start, as_json=as_json)
+
+
+def watched(start: Callable[[running.Observer, Sequence[str]], RunResult], *, as_json: bool) -> int:
+    """Show a run that `start` makes, with its progress; returns the exit code."""
     signal.signal(signal.SIGTERM, _interrupt)
-    named = dataclasses.replace(request, command_line=["mlp", *sys.argv[1:]])
-    result = running.execute(project, named, _show_progress)
+    result = start(_show_progress, ["mlp", *sys.argv[1:]])
     if result.error is not None and result.status != "KILLED":
         render.error(result.error)
     render.document(_as_document(result), _as_text(result), as_json=as_json)
@@ -58,6 +69,11 @@ def _show_plan(plan: RunPlan, as_json: bool) -> None:
     ]
     lines = [f"params.yaml: {override}" for override in plan.overrides]
     lines.append(render.table(("stage", "", "because"), rows))
+    for job in plan.jobs:
+        lines += ["", job.text or f"{job.stage} on {job.target}: not known yet: {job.unknown}"]
+    made = [manifest for job in plan.jobs for manifest in job.manifests]
+    if made and not as_json:  # for `kubectl apply --dry-run=server --filename=-`
+        lines = [as_yaml(made, "\n".join(lines).splitlines()).rstrip()]
     render.document(dataclasses.asdict(plan), "\n".join(lines), as_json=as_json)
 
 
@@ -80,7 +96,12 @@ def _as_text(result: RunResult) -> str:
     ]
     lines = ["", render.table(("stage", "outcome", "time", "metrics"), rows), ""]
     lines += [f"params.yaml: {override}" for override in result.overrides]
-    verb = {"FINISHED": "finished", "FAILED": "failed", "KILLED": "was interrupted"}[result.status]
+    verb = {
+        "FINISHED": "finished",
+        "FAILED": "failed",
+        "KILLED": "was interrupted",
+        "DETACHED": "goes on in the cluster",
+    }[result.status]
     lines.append(f"run {result.run_id[:8]} {verb} after {render.duration(result.seconds)}")
     lines += _delivery_lines(result)
     outcomes = {stage.outcome for stage in result.stages}

@@ -1,4 +1,4 @@
-"""`mlp train`: the training stage, on one process or several."""
+"""`mlp train`: the training stage, on one process or several, here or on a cluster."""
 
 import click
 
@@ -8,8 +8,13 @@ from mlp.cli.completion import stage_names
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("stage", required=False, shell_complete=stage_names)
-@click.option("--processes", type=click.IntRange(min=1), help="Processes that train together.")
+@options.target
+@click.option("--nodes", type=click.IntRange(min=1), help="Nodes to train on.")
+@click.option("--gpus", type=click.IntRange(min=0), help="GPUs of each node, a process for each.")
+@click.option("--processes", type=click.IntRange(min=1), help="Processes on each node.")
 @click.option("--strategy", type=click.Choice(["single", "ddp"]), help="How they share the work.")
+@options.detach
+@options.all_ranks
 @options.overrides
 @options.force
 @options.dry_run
@@ -17,8 +22,13 @@ from mlp.cli.completion import stage_names
 @options.common
 def command(
     stage: str | None,
+    target: str | None,
+    nodes: int | None,
+    gpus: int | None,
     processes: int | None,
     strategy: str | None,
+    detach: bool,
+    all_ranks: bool,
     overrides: tuple[str, ...],
     force: bool,
     dry_run: bool,
@@ -36,6 +46,20 @@ def command(
 
     loaded = project.load(env=env, settings=settings)
     chosen = training.stage(loaded, stage)
-    launches = training.launches(chosen, processes=processes, strategy=strategy)
-    request = Request(targets=(chosen,), force=force, overrides=overrides, launches=launches)
+    launches = training.launches(
+        (chosen,),
+        target=target,
+        nodes=nodes,
+        gpus=gpus,
+        processes_per_node=processes,
+        strategy=strategy,
+    )
+    request = Request(
+        targets=(chosen,),
+        force=force,
+        overrides=overrides,
+        launches=launches,
+        detach=detach,
+        show_all_ranks=all_ranks,
+    )
     return runner.run(loaded, request, dry_run=dry_run, as_json=json_output)

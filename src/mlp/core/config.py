@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError
 
+from mlp.core.environment import LOCAL
 from mlp.core.errors import ConfigurationError
 from mlp.core.nearest import did_you_mean
 from mlp.core.positions import Document, Path
@@ -12,8 +13,6 @@ from mlp.core.section import Section
 from mlp.core.targets import KubernetesTarget
 
 DEFAULT_TRACKING_URI = "sqlite:///mlflow.db"
-# The target that needs no section: this machine.
-LOCAL = "local"
 
 
 class Tracking(Section):
@@ -29,7 +28,9 @@ class Launch(Section):
     target: str = LOCAL  # or a name under `targets`
     strategy: Literal["single", "ddp"] = "single"
     nodes: Annotated[int, Field(ge=1)] = 1
+    # As many as GPUs, unless given, where the stage trains with several.
     processes_per_node: Annotated[int, Field(ge=1)] = 1
+    gpus: Annotated[int | None, Field(ge=0)] = None  # of each node; the target's unless given
     max_restarts: Annotated[int, Field(ge=0)] = 0
     # Ranks other than 0 log too, each metric named rank_R/NAME.
     log_all_ranks: bool = False

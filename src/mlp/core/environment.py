@@ -12,12 +12,21 @@ STAGE = "MLP_STAGE"
 STAGE_RUN_ID = "MLP_STAGE_RUN_ID"
 LAUNCH = "MLP_LAUNCH"
 USER_SHELL = "MLP_USER_SHELL"
+# Where a stage's checkpoints lie, a directory or an s3:// address; beside its log unless set.
+CHECKPOINTS = "MLP_CHECKPOINTS"
+# The file in which torchrun's door says that the gang could not meet, or lost its meeting place.
+GANG_LOST = "MLP_GANG_LOST"
 # Tags of the next run, a JSON object: what a CI job or `mlp runs reproduce` has to say of it.
 RUN_TAGS = "MLP_RUN_TAGS"
 
 # What a stage's plain MLflow calls go to: the tracking-store plugin of this scheme, which finds the
 # run in the variables above and appends to its event file.
 EVENT_STORE = "mlp://stage"
+
+# The target that needs no section in mlp.yaml: this machine.
+LOCAL = "local"
+# What a stage's command ends with where it goes on in a cluster without us.
+DETACHED = 79
 
 # Nothing phones home: the tools' own analytics and update checks are off in whatever we start.
 QUIET = {

@@ -1,6 +1,8 @@
 """Our own error tree: each error says what failed, how to fix it, and which exit code follows."""
 
 import errno
+from collections.abc import Mapping
+from typing import Any
 
 
 class MlpError(Exception):
@@ -84,6 +86,13 @@ class StageFailed(UserCodeError):  # noqa: N818 - what happened, in the pipeline
         super().__init__(message, fix=fix, cause=cause)
         self.stage = stage
         self.status = status
+
+
+def from_words(words: Mapping[str, Any]) -> MlpError:
+    """The error that another process wrote down as `message`, `fix`, `cause` and `exit_code`."""
+    kinds = (UsageError, ConfigurationError, GateRefused, RemoteError, UserCodeError)
+    kind = next((k for k in kinds if k.exit_code == words["exit_code"]), MlpError)
+    return kind(words["message"], fix=words["fix"], cause=words["cause"])
 
 
 _OS_FIXES = {

@@ -5,6 +5,7 @@ An event is one JSON object on one line: `at` (seconds since the epoch, when it 
 
     run_started   parent, name, stage, tags, mlflow_id   a run exists (or is running again)
     run_ended     status                             FINISHED, FAILED or KILLED
+    run_detached  (nothing)                          it goes on without us; its end comes later
     metrics       values {name: float}, step         at one step; timestamp (ms) if the user's own
     params        values {name: str}
     tags          values {name: str}

@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 
 MANAGED_BY = "mlp"
 
@@ -25,14 +25,22 @@ EXIT_LOST = 75  # the gang was lost (another node went away): try again
 # Where things are in a pod.
 POD_ROOT = "/mlp"  # an empty directory that init and main container share
 POD_CODE = f"{POD_ROOT}/code"  # the bundle, unpacked; the pipeline's data beside it
-POD_RUN = f"{POD_ROOT}/run"  # the run's directory, as `.mlp/runs/RUN` here
+POD_RUNS = f"{POD_ROOT}/.mlp/runs"  # as `.mlp/runs` in a project
 POD_CHECKPOINTS = "/checkpoints"  # the mounted claim, where checkpoints lie on one
 MAIN_CONTAINER = "stage"
 INIT_CONTAINER = "prepare"
 RENDEZVOUS_PORT = 29400
 FINISH_PORT = 29401
+# What a job leaves behind, in its folder of the DVC remote.
+RESULT = "result.json"  # of one that succeeded: its outputs
+FAILED = "failed.json"  # of one that failed for good: how
+FILES = "files.tar.gz"  # outputs that DVC does not keep
+CHECKPOINTS = "checkpoints"
+RECORD = "record"  # what the tracking server has not got
+
 # The variable that holds the JobSpec in the pods.
 SPEC_VARIABLE = "MLP_JOB"
+UID_VARIABLE = "MLP_JOB_UID"
 
 _NAME_LENGTH = 40  # of the 63 that a pod's host name may have, with "-INDEX" and Kueue's own
 
@@ -66,12 +74,13 @@ class JobSpec:
     image: str
     run_id: str
     experiment: str
+    remote: Mapping[str, str]
+    """Settings of the DVC remote, nothing secret among them."""
     rendezvous_timeout: int = 600
     checkpoints: str | None = None
-    """Where checkpoints lie in the pods: a directory or an s3:// address; None: in the pod only."""
+    """Below what checkpoints lie: a directory of the pods or an s3:// address; None: in the pod."""
     tracking_uri: str | None = None
-    variables: Mapping[str, str] = field(default_factory=dict)
-    """Environment of the commands, over the pod's own."""
+    show_all_ranks: bool = False
 
     @property
     def world_size(self) -> int:
@@ -79,9 +88,17 @@ class JobSpec:
         return self.nodes * self.processes_per_node
 
     @property
-    def folder(self) -> str:
-        """Where what the job leaves behind is, from the top of the DVC remote."""
-        return f"mlp/jobs/{self.name}"
+    def launch(self) -> dict[str, object]:
+        """How the stage is launched, as `launch` in mlp.yaml has it."""
+        names = ("nodes", "processes_per_node", "strategy", "max_restarts", "log_all_ranks")
+        return {name: getattr(self, name) for name in (*names, "show_all_ranks")}
+
+    def folder(self, uid: str) -> str:
+        """Where the Job with this uid leaves things behind, from the top of the DVC remote.
+
+        By uid: a later Job of the same name is to find nothing of an earlier one.
+        """
+        return f"mlp/jobs/{self.name}/{uid}"
 
     def to_json(self) -> str:
         """One line that `from_json` reads back."""

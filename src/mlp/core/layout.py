@@ -63,6 +63,18 @@ class RunLayout:
         """The stage's output, standard output and error together."""
         return self.stage(stage_run_id) / "log.txt"
 
+    def job(self, stage_run_id: str) -> Path:
+        """JSON: the job of a cluster that the stage runs as."""
+        return self.stage(stage_run_id) / "job.json"
+
+    def detached(self, stage_run_id: str) -> Path:
+        """There while the stage goes on in a cluster and nobody waits for it."""
+        return self.stage(stage_run_id) / "detached"
+
+    def failure(self, stage_run_id: str) -> Path:
+        """JSON: why the stage could not run on its target, for `mlp run` to say."""
+        return self.stage(stage_run_id) / "failure.json"
+
     def checkpoints(self, stage_run_id: str) -> Path:
         """The stage's checkpoints, from which a restart in the same run continues."""
         return self.stage(stage_run_id) / "checkpoints"

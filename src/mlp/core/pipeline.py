@@ -15,6 +15,7 @@ class Outcome(StrEnum):
     CACHED = "cached"  # nothing changed since the last time
     RESTORED = "restored"  # found in DVC's run cache: it ran like this before
     FAILED = "failed"
+    DETACHED = "detached"  # it goes on in a cluster, and is not waited for
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,13 @@ def launch_names(stages: Iterable[str]) -> frozenset[str]:
     return frozenset(
         form for stage, name in plain.items() for form in (stage, name, name.partition("@")[0])
     )
+
+
+def launch_of(launches: Mapping[str, Mapping[str, Any]], stage: str) -> Mapping[str, Any]:
+    """The section under `launch` for a stage: of its full name, its name, or its matrix; or {}."""
+    name = stage.rpartition(":")[2]
+    forms = (stage, name, name.partition("@")[0])
+    return next((launches[form] for form in forms if launches.get(form)), {})
 
 
 def within(path: str, folder: str) -> bool:

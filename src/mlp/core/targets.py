@@ -96,3 +96,12 @@ class KubernetesTarget(Section):
     max_bundle: Quantity = "100Mi"
     # Laid over the Job's manifest, as a JSON merge patch (RFC 7386).
     patch: Mapping[str, Any] = Field(default_factory=dict)
+
+
+def with_gpus(target: KubernetesTarget, gpus: int | None) -> KubernetesTarget:
+    """The target for a stage that asks for `gpus` of each node; None: for what the target has."""
+    if gpus is None:
+        return target
+    return target.model_copy(
+        update={"resources": target.resources.model_copy(update={"gpu": gpus})}
+    )

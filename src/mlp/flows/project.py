@@ -20,6 +20,7 @@ class Project:
     layout: Layout
     config: Config
     env: str | None = None
+    settings: Sequence[str] = ()
 
     @property
     def root(self) -> Path:
@@ -48,7 +49,8 @@ def load(
         layout = Layout(folder)
         if layout.config.is_file():
             text = layout.config.read_text(encoding="utf-8", errors="replace")
-            return Project(layout, configuration.parse(text, "mlp.yaml", env, settings), env)
+            parsed = configuration.parse(text, "mlp.yaml", env, settings)
+            return Project(layout, parsed, env, tuple(settings))
     raise ConfigurationError(
         f"there is no mlp.yaml in {start} or above",
         fix="mlp init NAME makes a project; mlp init --existing adopts a repository",

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -102,19 +102,26 @@ def _busy(layout: Layout) -> ConfigurationError:
 
 @contextmanager
 def started(
-    project: Project, launches: dict[str, Any], command_line: Sequence[str]
+    project: Project,
+    launch: Mapping[str, Any],
+    command_line: Sequence[str],
+    continues: str | None = None,
 ) -> Iterator[Recording]:
-    """Record a run for the block: its directory exists, its recorder runs, and it is alive."""
+    """Record a run for the block: its directory exists, its recorder runs, and it is alive.
+
+    `launch` is what the header says of how stages are started; `continues` an earlier run's id.
+    """
     layout = project.layout
     earlier = undelivered(layout)
     _prune(layout)
     uri, mlflow_id = _destination(project)
-    run = layout.run(new_run_id())
-    run.events.mkdir(parents=True)
+    run = layout.run(continues or new_run_id())
+    run.events.mkdir(parents=True, exist_ok=continues is not None)
+    _reopen(run)
     layout.lock.write_text(f"{run.run_id} {os.getpid()}\n", encoding="utf-8")
     with lock.held(run.alive):
         # Only now: whoever delivers takes a run with a header that is not alive for a dead one.
-        _write_header(run, project, uri, mlflow_id, launches, command_line)
+        _write_header(run, project, uri, mlflow_id, launch, command_line)
         recording = Recording(
             run,
             uri,
@@ -245,7 +252,7 @@ def _write_header(
     project: Project,
     uri: str,
     mlflow_id: str | None,
-    launches: dict[str, Any],
+    launch: Mapping[str, Any],
     command_line: Sequence[str],
 ) -> None:
     data = {
@@ -255,15 +262,27 @@ def _write_header(
         "tracking_uri": mask_urls(tracking_uri.relative(uri, project.root)),
         "mlflow_id": mlflow_id,
         "env": project.env,
+        "settings": list(project.settings),
         "command_line": list(command_line),
         "started": time.time(),
         "pid": os.getpid(),
-        "launch": launches,
+        **launch,
     }
     text = Masker(os.environ).text(json.dumps(data))
     part = run.header.with_suffix(".part")
     part.write_text(text, encoding="utf-8")
     part.replace(run.header)
+
+
+def _reopen(run: RunLayout) -> None:
+    """Let the recorder go on with a run that it was done with."""
+    try:
+        state = json.loads(run.delivery.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return
+    part = run.delivery.with_suffix(f".{os.getpid()}.part")
+    part.write_text(json.dumps({**state, "done": False}), encoding="utf-8")
+    part.replace(run.delivery)
 
 
 def _name(run: RunLayout) -> str:

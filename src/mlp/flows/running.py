@@ -4,7 +4,6 @@ import dataclasses
 import json
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,13 +13,12 @@ from typing import Any
 
 from mlp.adapters import data, git, params, processes
 from mlp.core import environment, runs
-from mlp.core.errors import ConfigurationError, MlpError, StageFailed
+from mlp.core.errors import ConfigurationError, MlpError, StageFailed, from_words
 from mlp.core.identity import stage_run_id
-from mlp.core.nearest import did_you_mean
 from mlp.core.overrides import Override
-from mlp.core.pipeline import Outcome, PlannedStage, StageState, launch_names
+from mlp.core.pipeline import Outcome, PlannedStage, StageState
 from mlp.core.provenance import Provenance
-from mlp.flows import outputs, provenance, recording
+from mlp.flows import launching, outputs, provenance, recording, shell
 from mlp.flows.project import Project
 from mlp.flows.recording import Delivered, Recording
 
@@ -37,21 +35,31 @@ _WAIT_SHARE = 0.005
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is asked of a run. `targets` are stages, none for all; `launches` by stage."""
+    """What is asked of a run. `targets` are stages, none for all; `launches` by stage.
+
+    `detach` leaves a stage alone once it is a job of a cluster. `continues` is an earlier run to go
+    on with, whose stage runs as the job `attach`: that one stage and no other is run then.
+    """
 
     targets: Sequence[str] = ()
     force: bool = False
     overrides: Sequence[str] = ()
     launches: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     command_line: Sequence[str] = ()
+    detach: bool = False
+    show_all_ranks: bool = False
+    continues: str | None = None
+    attach: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class RunPlan:
-    """Which stages would run and why, and the params that would be changed before."""
+    """Which stages would run and why, the params that would be changed before, and the jobs of
+    clusters that stages would become."""
 
     stages: Sequence[PlannedStage]
     overrides: Sequence[Override]
+    jobs: Sequence[launching.PlannedJob] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +109,18 @@ def plan(project: Project, request: Request) -> RunPlan:
     recording.refuse_beside_another(project)
     overrides: tuple[Override, ...] = ()
     if not request.overrides:
-        return RunPlan(data.plan(project.root, request.targets, force=request.force), ())
+        return _plan(project, request, ())
     file = project.root / "params.yaml"
     text, overrides = params.changed(file, request.overrides)
     with _replaced(file, text):
-        return RunPlan(data.plan(project.root, request.targets, force=request.force), overrides)
+        return _plan(project, request, overrides)
+
+
+def _plan(project: Project, request: Request, overrides: Sequence[Override]) -> RunPlan:
+    stages = data.plan(project.root, request.targets, force=request.force)
+    launch = launching.resolve(project, request)
+    jobs = launching.planned_jobs(project, launch, [s.name for s in stages if s.runs])
+    return RunPlan(stages, overrides, jobs)
 
 
 def execute(project: Project, request: Request, observer: Observer) -> RunResult:
@@ -127,13 +142,15 @@ def execute(project: Project, request: Request, observer: Observer) -> RunResult
             data.count(project.root, request.targets)  # refuses before anything is changed
             params.write(project.root / "params.yaml", changed[0])
         with data.locked(project.root):  # DVC's files are read once for all that follows
-            total = data.count(project.root, request.targets)
-            launches = _launches(project, request)
-            _require_launched(project, launches)
-            with recording.started(project, launches, request.command_line) as record:
+            total = 1 if request.attach else data.count(project.root, request.targets)
+            launch = launching.resolve(project, request)
+            with recording.started(
+                project, launch.header, request.command_line, launch.continues
+            ) as record:
                 overrides = changed[1] if changed is not None else ()
-                run = _Run(project, request, record, observer, overrides, total)
-                run.begin()
+                run = _Run(project, request, launch, record, observer, overrides, total)
+                if not launch.continues:
+                    run.begin()
                 run.reproduce()
                 result = run.end()
     seconds = _WAIT_IN_CI_S if os.environ.get("CI") else _WAIT_SHARE * result.seconds
@@ -150,6 +167,7 @@ class _Run:
         self,
         project: Project,
         request: Request,
+        launch: launching.Launch,
         record: Recording,
         observer: Observer,
         overrides: Sequence[Override],
@@ -157,6 +175,7 @@ class _Run:
     ) -> None:
         self._project = project
         self._request = request
+        self._launch = launch
         self._record = record
         self._observer = observer
         self._overrides = overrides
@@ -175,7 +194,7 @@ class _Run:
             self._record.run_id,
             targets=self._request.targets,
             overrides=self._request.overrides,
-            launches=_launches(self._project, self._request),
+            launches=self._launch.launches,
             command_line=self._request.command_line,
             params=params.read(self._project.root / "params.yaml"),
         )
@@ -191,15 +210,19 @@ class _Run:
     def reproduce(self) -> None:
         """Let DVC run what must run; a failure is kept for the end."""
         try:
-            with _stage_shell(self._record):
+            with shell.stage_shell(self._record):
                 data.reproduce(
                     self._project.root,
                     self._request.targets,
-                    force=self._request.force,
+                    force=self._request.force or self._request.attach is not None,
+                    alone=self._request.attach is not None,
                     begun=self._begun,
                     ended=self._ended,
                 )
         except StageFailed as e:
+            if e.status == environment.DETACHED:
+                self._status = "DETACHED"
+                return
             self._status = "KILLED" if e.status in _INTERRUPTED else "FAILED"
             self._error = self._with_log(e)
             self._end_stage(e)
@@ -217,7 +240,10 @@ class _Run:
         metrics = self._record_outputs()
         self._attach_lock(runs.LOCK_AFTER)
         self._record.attach(runs.STAGES, _json([dataclasses.asdict(s) for s in self._states]))
-        self._record.record("run_ended", status=self._status)
+        if self._status == "DETACHED":
+            self._record.record("run_detached")
+        else:
+            self._record.record("run_ended", status=self._status)
         return RunResult(
             run_id=self._record.run_id,
             status=self._status,
@@ -248,6 +274,11 @@ class _Run:
 
     def _ended(self, stage: str, state: StageState | None, changed: bool) -> None:
         run_id = stage_run_id(self._record.run_id, stage)
+        if state is None and self._record.run.detached(run_id).exists():
+            self._record.record("run_detached", run_id)
+            self._results[stage] = StageResult(stage, Outcome.DETACHED, None, {})
+            self._observer(Progress(stage, len(self._results), self._total, Outcome.DETACHED))
+            return
         ran = self._record.run.log(run_id).exists()
         outcome = (
             Outcome.FAILED
@@ -279,13 +310,19 @@ class _Run:
         if lock.is_file():
             self._record.attach(name, lock.read_bytes())
 
-    def _with_log(self, error: StageFailed) -> StageFailed:
-        """The failure with the last lines that the stage printed."""
-        log = self._record.run.log(stage_run_id(self._record.run_id, error.stage))
+    def _with_log(self, error: StageFailed) -> MlpError:
+        """The failure with the last lines that the stage printed, or why it could not be run."""
+        stage_run = stage_run_id(self._record.run_id, error.stage)
+        words = self._record.run.failure(stage_run)
+        if words.exists():
+            known = from_words(json.loads(words.read_text(encoding="utf-8")))
+            known.__cause__ = error
+            return known
+        log = self._record.run.log(stage_run)
         lines = _last_lines(log, _LAST_LINES)
         if not lines:
             return error
-        known = StageFailed(
+        failed = StageFailed(
             f"stage {error.stage!r} failed"
             + (f" with exit code {error.status}" if error.status is not None else ""),
             stage=error.stage,
@@ -293,8 +330,8 @@ class _Run:
             cause="\n".join(lines),
             fix=f"the whole log: {os.path.relpath(log)}",
         )
-        known.__cause__ = error
-        return known
+        failed.__cause__ = error
+        return failed
 
 
 _INTERRUPTED = (-signal.SIGINT, 128 + signal.SIGINT, -signal.SIGTERM, 128 + signal.SIGTERM)
@@ -308,26 +345,6 @@ def _require_dvc(project: Project) -> None:
             f"{project.root} is not a DVC project: there is no .dvc directory",
             fix=f"dvc init{scm}",
         )
-
-
-def _require_launched(project: Project, launches: Mapping[str, Any]) -> None:
-    """Raise ConfigurationError for a launch of no stage: it would change nothing, unnoticed."""
-    known = launch_names(stage.name for stage in data.stages(project.root)) if launches else ()
-    for name in launches:
-        if name not in known:
-            raise ConfigurationError(
-                f"launch.{name} in mlp.yaml: dvc.yaml has no such stage "
-                f"(have: {', '.join(sorted(known))}){did_you_mean(name, known)}",
-                fix="mend the name under `launch` in mlp.yaml",
-            )
-
-
-def _launches(project: Project, request: Request) -> dict[str, Any]:
-    """How each stage is launched: mlp.yaml, and what the command line says over it."""
-    launches = {name: launch.model_dump() for name, launch in project.config.launch.items()}
-    for stage, over in request.launches.items():
-        launches[stage] = {**launches.get(stage, {}), **over}
-    return launches
 
 
 def _tags(record: Provenance, experiment: str) -> dict[str, str]:
@@ -358,43 +375,6 @@ def _given_tags() -> dict[str, str]:
             fix=f"""{environment.RUN_TAGS}='{{"pull_request": "12"}}'""",
             cause=str(e),
         ) from e
-
-
-@contextmanager
-def _stage_shell(record: Recording) -> Iterator[None]:
-    """Make DVC start every command through our shell, for the block."""
-    shell = record.run.shell
-    worker = Path(__file__).parent.parent / "runtime" / "stage_shell.py"
-    shell.write_text(
-        f'#!/bin/sh\nexec {_quoted(sys.executable)} -IS {_quoted(str(worker))} "$@"\n',
-        encoding="utf-8",
-    )
-    shell.chmod(0o755)
-    ours = {
-        "SHELL": str(shell),
-        environment.USER_SHELL: os.environ.get("SHELL", ""),
-        environment.RUN_ID: record.run_id,
-        environment.RUN_DIR: str(record.run.path),
-        environment.TRACKING_URI: record.tracking_uri,
-        "MLP_PYTHON": sys.executable,
-        **environment.QUIET,
-    }
-    before = {name: os.environ.get(name) for name in ours}
-    os.environ.update(ours)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-
-
-def _quoted(text: str) -> str:
-    import shlex
-
-    return shlex.quote(text)
 
 
 @contextmanager

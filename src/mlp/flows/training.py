@@ -1,6 +1,6 @@
 """Which stage trains, and how it is launched."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mlp.adapters import data
@@ -34,14 +34,14 @@ def stage(project: Project, named: str | None) -> str:
     return named
 
 
-def launches(
-    stage: str, *, processes: int | None, strategy: str | None
-) -> Mapping[str, Mapping[str, Any]]:
-    """What the command line says on how the stage is launched; several processes mean ddp."""
-    over: dict[str, Any] = {}
-    if processes is not None:
-        over["processes_per_node"] = processes
-        over["strategy"] = strategy or ("ddp" if processes > 1 else "single")
-    elif strategy is not None:
-        over["strategy"] = strategy
-    return {stage: over} if over else {}
+def chosen(project: Project, stages: Sequence[str]) -> Sequence[str]:
+    """The stages that an option of the command line is about: those named, or all."""
+    return stages or [state.name for state in data.stages(project.root)]
+
+
+def launches(stages: Sequence[str], **given: object) -> Mapping[str, Mapping[str, Any]]:
+    """What the command line says on how `stages` are launched, by stage; None is nothing said."""
+    over = {name: value for name, value in given.items() if value is not None}
+    if over.get("gpus"):
+        over.setdefault("processes_per_node", over["gpus"])
+    return dict.fromkeys(stages, over) if over else {}

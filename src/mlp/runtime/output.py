@@ -12,18 +12,25 @@ import select
 import signal
 import subprocess
 import termios
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from mlp.core.secrets import Masker
 
 _PARENT_CHECK_S = 0.5
 
 
-def run_teed(command: Sequence[str], variables: Mapping[str, str], log: str, masker: Masker) -> int:
+def run_teed(
+    command: Sequence[str],
+    variables: Mapping[str, str],
+    log: str,
+    masker: Masker,
+    asked_to_end: Callable[[], None] = lambda: None,
+) -> int:
     """Run `command` to its end; returns its exit code, 128 + N where signal N killed it.
 
-    SIGTERM is passed on to the command and all it started. When the process that called us dies
-    (`kill -9` of `mlp run`), they are ended too: nobody would be there to record their outputs.
+    SIGTERM is passed on to the command and all it started, and `asked_to_end` is told. When the
+    process that called us dies (`kill -9` of `mlp run`), they are ended too: nobody would be there
+    to record their outputs.
     """
     os.makedirs(os.path.dirname(log), exist_ok=True)
     channels = [_channel(2), _channel(2)]
@@ -33,7 +40,12 @@ def run_teed(command: Sequence[str], variables: Mapping[str, str], log: str, mas
     for _, inner in channels:
         os.close(inner)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command hears it from the terminal itself
-    signal.signal(signal.SIGTERM, lambda *_: _end_tree(child.pid, signal.SIGTERM))
+
+    def pass_on(*_: object) -> None:
+        asked_to_end()
+        _end_tree(child.pid, signal.SIGTERM)
+
+    signal.signal(signal.SIGTERM, pass_on)
     with open(log, "ab", buffering=0) as file:
         _copy({channels[0][0]: 2, channels[1][0]: 2}, file.fileno(), child, masker)
     code = child.wait()
@@ -94,17 +106,24 @@ def _end_tree(pid: int, number: signal.Signals) -> None:
 
 
 def _descendants(pid: int) -> Iterator[int]:
-    """The processes below `pid`, the deepest first (Linux; elsewhere none)."""
+    """The programs below `pid`, the deepest first (Linux; elsewhere none).
+
+    Copies of a program that it forked itself, as data loaders are, are its own to end: without
+    them it could not save a checkpoint first.
+    """
     try:
         threads = os.listdir(f"/proc/{pid}/task")
         children = " ".join(_text(f"/proc/{pid}/task/{thread}/children") for thread in threads)
     except OSError:
         return
+    ours = _text(f"/proc/{pid}/cmdline")
     for child in children.split():
         yield from _descendants(int(child))
-        yield int(child)
+        with contextlib.suppress(OSError):
+            if _text(f"/proc/{child}/cmdline") != ours:
+                yield int(child)
 
 
 def _text(path: str) -> str:
-    with open(path, encoding="ascii") as file:
+    with open(path, encoding="utf-8", errors="replace") as file:
         return file.read()

@@ -147,7 +147,14 @@ def _connect(run: RunLayout, progress: Progress) -> "Delivery":
     uri = _tracking_uri(header["tracking_uri"], run)
     # Two recorders that make the tables of one SQLite file at once break each other's work.
     with lock.held(run.path.parent / "connect.lock", wait=True):
-        return Delivery(uri, header["experiment"], run.path, progress.ids, header.get("mlflow_id"))
+        return Delivery(
+            uri,
+            header["experiment"],
+            run.path,
+            progress.ids,
+            header.get("mlflow_id"),
+            joins=bool(header.get("joins")),
+        )
 
 
 def _deliver(run: RunLayout, progress: Progress, connect: "Callable[[], Delivery]") -> bool:
@@ -214,7 +221,7 @@ def _stream(path: str, offset: int, until: float) -> Iterator[tuple[float, str, 
 def _keep_count(open_runs: list[str], event: Event) -> None:
     if event.kind == "run_started" and event.run not in open_runs:
         open_runs.append(event.run)
-    elif event.kind == "run_ended" and event.run in open_runs:
+    elif event.kind in ("run_ended", "run_detached") and event.run in open_runs:
         open_runs.remove(event.run)
 
 

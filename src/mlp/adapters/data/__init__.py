@@ -10,29 +10,64 @@ from mlp.adapters.data.contents import (
 )
 from mlp.adapters.data.errors import translated
 from mlp.adapters.data.pipeline import Begun, Ended, count, plan, reproduce, stages
-from mlp.adapters.data.project import init, locked, opened, root
-from mlp.adapters.data.remotes import Remote, check_out_sources, remote, share_cache
+from mlp.adapters.data.project import adopt, init, locked, opened, root
+from mlp.adapters.data.remotes import (
+    DefaultRemote,
+    Remote,
+    check_out_sources,
+    default_remote,
+    remote,
+    share_cache,
+)
+from mlp.adapters.data.storage import Storage, remote_settings, storage, storage_of
+from mlp.adapters.data.transfer import (
+    Inputs,
+    Made,
+    commit,
+    input_states,
+    inputs,
+    pull,
+    push,
+    receive,
+    working_directory,
+)
 
 __all__ = [
     "Begun",
+    "DefaultRemote",
     "Ended",
+    "Inputs",
+    "Made",
     "Remote",
+    "Storage",
+    "adopt",
     "cached_files",
     "check_out_sources",
+    "commit",
     "count",
+    "default_remote",
     "differences",
     "directory_entries",
     "init",
+    "input_states",
+    "inputs",
     "locked",
     "metrics",
     "opened",
     "plan",
     "plots",
+    "pull",
+    "push",
+    "receive",
     "remote",
+    "remote_settings",
     "reproduce",
     "root",
     "share_cache",
     "sources",
     "stages",
+    "storage",
+    "storage_of",
     "translated",
+    "working_directory",
 ]

@@ -32,10 +32,13 @@ def reproduce(
     targets: Sequence[str],
     *,
     force: bool,
+    alone: bool = False,
     begun: Begun,
     ended: Ended,
 ) -> None:
     """Run what DVC says must run, telling `begun` and `ended` of each stage, in order.
+
+    With `alone` only the targets themselves, not what they need.
 
     Raises StageFailed where a stage fails. The order, the cache and the lock are all DVC's.
     """
@@ -62,7 +65,7 @@ def reproduce(
         from dvc.lock import LockError
 
         try:
-            repo.reproduce(list(targets) or None, force=force, repro_fn=one)
+            repo.reproduce(list(targets) or None, force=force, single_item=alone, repro_fn=one)
         except ReproductionError as e:  # DVC's wrapping of what `one` raised
             raise (e.__cause__ or e) from e
 

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import chdir, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,6 +32,18 @@ def init(path: Path, *, no_scm: bool = False) -> None:
         with repo.config.edit("repo") as settings:
             settings.setdefault("core", {})["analytics"] = False
         repo.close()
+
+
+def adopt(path: Path, remote: Mapping[str, str]) -> None:
+    """Make a copy of a project's files that has no git work like the project, with its remote."""
+    import configparser
+
+    settings = configparser.ConfigParser(interpolation=None)
+    settings["core"] = {"no_scm": "true", "analytics": "false", "remote": remote["name"]}
+    section = f"'remote \"{remote['name']}\"'"
+    settings[section] = {name: value for name, value in remote.items() if name != "name"}
+    with (path / ".dvc" / "config.local").open("w", encoding="utf-8") as file:
+        settings.write(file)
 
 
 _open: dict[Path, "Repo"] = {}

@@ -10,6 +10,7 @@ from mlp.core.secrets import mask_urls
 
 if TYPE_CHECKING:
     pass
+from mlp.adapters.data.errors import translated
 from mlp.adapters.data.pipeline import is_pipeline
 from mlp.adapters.data.project import opened
 
@@ -62,3 +63,32 @@ def remote(path: Path) -> Remote | None:
         found = repo.cloud.get_remote(name, "push")
         url = mask_urls(str(repo.config["remote"][found.name].get("url", found.path)))
         return Remote(found.name, url, bool(found.fs.exists(found.path)))
+
+
+@dataclass(frozen=True, slots=True)
+class DefaultRemote:
+    """The default DVC remote as it is configured; nothing is asked of it.
+
+    `local` is whether it is a directory of this machine.
+    """
+
+    name: str
+    url: str
+    local: bool
+
+
+def default_remote(path: Path) -> DefaultRemote | None:
+    """What DVC's settings say of the default remote; None where there is none.
+
+    Raises ConfigurationError where they have mistakes.
+    """
+    from dvc.config import Config
+
+    with translated("reading DVC's settings"):
+        config = Config(str(path / ".dvc"))
+        name = config["core"].get("remote")
+        url = config["remote"].get(name, {}).get("url") if name else None
+    if not name or not url:
+        return None
+    local = "://" not in url or url.startswith(("file://", "local://"))
+    return DefaultRemote(name, mask_urls(url), local)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlp.adapters.tracking.connection import Refused, client, translated
 from mlp.adapters.tracking.models import deliver_model
+from mlp.core.errors import RemoteError
 from mlp.core.events import Event
 from mlp.core.runs import Tag
 
@@ -29,7 +30,8 @@ class Delivery:
 
     `ids` maps our run ids to MLflow's; it grows, and whoever calls keeps it. `directory` is the
     run's own, where the files lie that its runs logged. `continues` is the MLflow run that the
-    pipeline's is to be, where there is one already (`mlflow run`).
+    pipeline's is to be, where there is one already (`mlflow run`). With `joins` the runs are
+    made by another machine: one that is not there yet is waited for.
 
     Errors: RemoteError where the server is away (deliver the same events again later),
     ConfigurationError where it cannot be used.
@@ -42,9 +44,12 @@ class Delivery:
         directory: Path,
         ids: dict[str, str] | None = None,
         continues: str | None = None,
+        *,
+        joins: bool = False,
     ) -> None:
         self.ids = ids if ids is not None else {}
         self._uri = uri
+        self._joins = joins
         self._directory = directory
         self._client = client(uri)
         with translated(uri):
@@ -67,6 +72,8 @@ class Delivery:
         """MLflow's id of our run `run`; raises Refused for a run that never started."""
         if run not in self.ids:
             found = self._search(run)
+            if found is None and self._joins:
+                raise RemoteError(f"run {run} is not on {self._uri} yet")
             if found is None:
                 raise Refused(f"run {run} never started")
             self.ids[run] = found

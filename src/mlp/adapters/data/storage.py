@@ -1,0 +1,147 @@
+"""The default DVC remote as a place for files of ours: code bundles, what jobs leave behind."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlp.adapters.data.project import opened
+from mlp.core.errors import ConfigurationError, MissingExtraError, RemoteError
+from mlp.core.secrets import is_secret_name, mask_urls
+
+# Remotes that a pod cannot reach, or that are no file systems.
+_LOCAL = ("local", "file")
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """A folder that this machine and the pods of a cluster can read and write."""
+
+    url: str
+    _fs: Any
+    _path: str
+
+    def exists(self, name: str) -> bool:
+        """Whether there is a file `name`."""
+        with _translated(self.url):
+            return bool(self._fs.exists(self._at(name)))
+
+    def put(self, file: Path, name: str) -> None:
+        """Store a file; it is there completely or not at all."""
+        with _translated(self.url):
+            self._fs.put_file(str(file), self._at(name))
+
+    def get(self, name: str, file: Path) -> None:
+        """Fetch `name` to `file`. Raises RemoteError where it is not there."""
+        with _translated(self.url):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            self._fs.get_file(self._at(name), str(file))
+
+    def write(self, name: str, content: bytes) -> None:
+        """Store a small file."""
+        with _translated(self.url):
+            self._fs.pipe_file(self._at(name), content)
+
+    def read(self, name: str) -> bytes | None:
+        """A small file, None where it is not there."""
+        with _translated(self.url):
+            try:
+                with self._fs.open(self._at(name), mode="rb") as file:
+                    return bytes(file.read())
+            except FileNotFoundError:
+                return None
+
+    def names(self, folder: str) -> list[str]:
+        """The files below `folder`, by their names from the top."""
+        with _translated(self.url):
+            try:
+                found = list(self._fs.find(self._at(folder)))
+            except FileNotFoundError:
+                return []
+        return [str(path).removeprefix(f"{self._path}/") for path in found]
+
+    def remove(self, folder: str) -> None:
+        """Remove a folder and all in it."""
+        for name in self.names(folder):
+            with _translated(self.url):
+                self._fs.remove(self._at(name))
+
+    def _at(self, name: str) -> str:
+        return f"{self._path}/{name}"
+
+
+def remote_settings(path: Path) -> dict[str, str]:
+    """The settings of the default remote but for what is secret in them, as pods need them.
+
+    Raises ConfigurationError where there is none, or one that only this machine has.
+    """
+    with opened(path) as repo:
+        name = repo.config["core"].get("remote")
+        if name is None:
+            raise ConfigurationError(
+                "there is no default DVC remote: pods could not get the code and the data",
+                fix="dvc remote add --default storage s3://BUCKET/PATH",
+            )
+        remote = repo.cloud.get_remote(name, "push")
+        if remote.fs.protocol in _LOCAL:
+            raise ConfigurationError(
+                f"the DVC remote {name!r} is a directory of this machine: pods cannot reach it",
+                fix="dvc remote add --default storage s3://BUCKET/PATH",
+            )
+        settings = repo.config["remote"][name]
+        return {
+            "name": name,
+            **{k: mask_urls(str(v)) for k, v in settings.items() if not is_secret_name(k)},
+        }
+
+
+def storage(path: Path) -> Storage:
+    """The default remote of a project."""
+    with opened(path) as repo:
+        settings = remote_settings(path)
+        remote = repo.cloud.get_remote(settings["name"], "push")
+        return Storage(settings["url"], remote.fs, str(remote.path).rstrip("/"))
+
+
+def storage_of(settings: Mapping[str, str]) -> Storage:
+    """The storage that `remote_settings` describes, without a project around it."""
+    with _translated(settings["url"]):
+        from dvc.fs import get_cloud_fs
+
+        kind, config, path = get_cloud_fs(
+            None, **{k: v for k, v in settings.items() if k != "name"}
+        )
+        return Storage(settings["url"], kind(**config), str(path).rstrip("/"))
+
+
+@contextmanager
+def _translated(url: str) -> Iterator[None]:
+    """What the libraries below raise, of which there is no list: each has its own tree."""
+    from dvc.exceptions import DvcException
+
+    try:
+        yield
+    except (RemoteError, ConfigurationError):
+        raise
+    except FileNotFoundError as e:
+        raise RemoteError(f"the DVC remote {url} does not have {e.args[-1]}", cause=str(e)) from e
+    except ImportError as e:
+        raise MissingExtraError(f"the DVC remote {url}", "kubernetes", str(e)) from e
+    except (DvcException, OSError) as e:
+        raise RemoteError(
+            f"the DVC remote {url} cannot be used",
+            fix="`mlp doctor` asks it; check the address and the credentials",
+            cause=str(e),
+        ) from e
+    except Exception as e:
+        if type(e).__module__.partition(".")[0] in _FOREIGN:
+            raise RemoteError(
+                f"the DVC remote {url} cannot be used",
+                fix="`mlp doctor` asks it; check the address and the credentials",
+                cause=f"{type(e).__name__}: {e}",
+            ) from e
+        raise
+
+
+_FOREIGN = ("botocore", "aiobotocore", "aiohttp", "s3fs", "gcsfs", "google", "azure", "adlfs")

@@ -1,0 +1,132 @@
+"""`mlp jobs`: the stages that run in clusters."""
+
+import dataclasses
+import sys
+
+import click
+
+from mlp.cli import options
+
+_HELP = {"help_option_names": ["-h", "--help"]}
+_TARGET = click.option("--target", metavar="NAME", help="Look on this target only.")
+
+
+@click.group(context_settings=_HELP)
+def command() -> None:
+    """List, follow, explain, cancel and finish the jobs of this project's stages.
+
+    JOB is a job's name, its beginning or end, its run, or its stage: the newest job of it.
+    """
+
+
+@command.command("list", context_settings=_HELP)
+@_TARGET
+@options.json_output
+@options.common
+def list_command(
+    target: str | None, json_output: bool, env: str | None, settings: tuple[str, ...]
+) -> int:
+    """List the jobs, the newest first. Ends with 5 where a target could not be asked."""
+    from mlp.cli import render
+    from mlp.flows import jobs, project
+
+    found = jobs.listed(project.load(env=env, settings=settings), target)
+    rows = [
+        (
+            job.name,
+            job.target,
+            job.stage,
+            job.run_id[:8],
+            job.phase,
+            f"{job.ready}/{job.nodes}",
+            job.created,
+            job.user,
+        )
+        for job in found.jobs
+    ]
+    headers = ("job", "target", "stage", "run", "state", "nodes", "created", "by")
+    text = render.table(headers, rows) if rows else "no jobs"
+    for name, reason in found.unreachable:
+        render.note(f"target {name} could not be asked: {reason}")
+    render.document(dataclasses.asdict(found), text, as_json=json_output)
+    return 5 if found.unreachable else 0
+
+
+@command.command(context_settings=_HELP)
+@click.argument("job")
+@click.option("-f", "--follow", is_flag=True, help="Go on until the job has ended.")
+@click.option("--node", default=0, show_default=True, help="Of which node of the gang.")
+@_TARGET
+@options.common
+def logs(
+    job: str,
+    follow: bool,
+    node: int,
+    target: str | None,
+    env: str | None,
+    settings: tuple[str, ...],
+) -> None:
+    """Print what a job's first rank printed."""
+    from mlp.flows import jobs, project
+
+    def emit(line: bytes) -> None:
+        sys.stdout.buffer.write(line + b"\n")
+        sys.stdout.buffer.flush()
+
+    loaded = project.load(env=env, settings=settings)
+    jobs.logs(loaded, job, emit, target=target, node=node, follow=follow)
+
+
+@command.command(context_settings=_HELP)
+@click.argument("job")
+@_TARGET
+@options.json_output
+@options.common
+def explain(
+    job: str, target: str | None, json_output: bool, env: str | None, settings: tuple[str, ...]
+) -> None:
+    """Say why a job waits or how it ended, and what to do."""
+    from mlp.cli import render
+    from mlp.flows import jobs, project
+
+    name, why = jobs.explain(project.load(env=env, settings=settings), job, target)
+    lines = [f"{name} ({why.state}): {why.reason}", *(f"  {line}" for line in why.log)]
+    lines += [f"fix:   {why.fix}"] if why.fix else []
+    shown = {"job": name, **dataclasses.asdict(why)}
+    render.document(shown, "\n".join(lines), as_json=json_output)
+
+
+@command.command(context_settings=_HELP)
+@click.argument("job")
+@_TARGET
+@options.common
+def cancel(job: str, target: str | None, env: str | None, settings: tuple[str, ...]) -> None:
+    """Delete a job and all that belongs to it."""
+    from mlp.cli import render
+    from mlp.flows import jobs, project
+
+    name = jobs.cancel(project.load(env=env, settings=settings), job, target)
+    render.note(f"cancelled {name}")
+
+
+@command.command(context_settings=_HELP)
+@click.argument("job")
+@_TARGET
+@options.json_output
+@options.common
+def attach(
+    job: str, target: str | None, json_output: bool, env: str | None, settings: tuple[str, ...]
+) -> int:
+    """Follow a job, and put its outputs in place when it is done.
+
+    Finishes what `--detach` or Ctrl-C left: outputs, dvc.lock, the run. Works in any clone of the
+    repository, at the commit that the job was submitted from.
+    """
+    from mlp.cli import runner
+    from mlp.flows import jobs, project
+
+    loaded = project.load(env=env, settings=settings)
+    return runner.watched(
+        lambda observer, line: jobs.attach(loaded, job, observer, target=target, command_line=line),
+        as_json=json_output,
+    )

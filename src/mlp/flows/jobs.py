@@ -1,0 +1,220 @@
+"""The jobs that stages of a project run as: looking at them, following, ending, finishing them."""
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from mlp.adapters import cluster, data
+from mlp.adapters.cluster import Cluster, Object, Phase
+from mlp.core import job as jobs
+from mlp.core.errors import MlpError, UsageError
+from mlp.core.explanation import Explanation
+from mlp.core.job import JobSpec
+from mlp.core.nearest import did_you_mean
+from mlp.core.targets import KubernetesTarget
+from mlp.flows.project import Project
+from mlp.flows.running import Observer, Request, RunResult, execute
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A stage's job. `created` is when, as the cluster writes it (RFC 3339)."""
+
+    name: str
+    target: str
+    stage: str
+    run_id: str
+    phase: Phase
+    nodes: int
+    ready: int
+    created: str
+    user: str
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """The jobs of a project, the newest first, and the targets that could not be asked."""
+
+    jobs: Sequence[Job]
+    unreachable: Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """One job with the place that it is in."""
+
+    target_name: str
+    target: KubernetesTarget
+    connection: Cluster
+    manifest: Object
+
+    @property
+    def name(self) -> str:
+        return str(self.manifest["metadata"]["name"])
+
+    @property
+    def spec(self) -> JobSpec:
+        return cluster.spec_of(self.manifest)
+
+
+def listed(project: Project, target: str | None = None) -> Listed:
+    """The project's jobs on one target, or all. Raises UsageError for a target that is none."""
+    found: list[Job] = []
+    unreachable: list[tuple[str, str]] = []
+    for name in _targets(project, target):
+        try:
+            found += [_job(name, manifest) for manifest in _manifests(project, name)]
+        except MlpError as e:
+            unreachable.append((name, e.one_line()))
+    return Listed(sorted(found, key=lambda job: job.created, reverse=True), unreachable)
+
+
+def explain(project: Project, reference: str, target: str | None = None) -> tuple[str, Explanation]:
+    """The full name of a job, and why it waits or how it ended."""
+    from mlp.core.explanation import explain as explained
+
+    found = _find(project, reference, target)
+    observation = cluster.observe(found.connection, found.name)
+    return found.name, explained(observation, found.target, found.target_name)
+
+
+def cancel(project: Project, reference: str, target: str | None = None) -> str:
+    """Delete a job and all that it owns; returns its name."""
+    found = _find(project, reference, target)
+    cluster.delete_job(found.connection, found.name)
+    return found.name
+
+
+def logs(
+    project: Project,
+    reference: str,
+    emit: Callable[[bytes], None],
+    *,
+    target: str | None = None,
+    node: int = 0,
+    follow: bool = False,
+) -> None:
+    """Hand on what node `node` of a job printed; with `follow` until the job has ended."""
+    found = _find(project, reference, target)
+    if not 0 <= node < found.spec.nodes:
+        raise UsageError(f"job {found.name} has nodes 0 to {found.spec.nodes - 1}")
+    stop = threading.Event()
+    arguments = (found.connection, found.name, node, jobs.MAIN_CONTAINER, emit, stop)
+    if not follow:
+        stop.set()
+        cluster.print_log(found.connection, found.name, node, jobs.MAIN_CONTAINER, emit)
+        return
+    reader = threading.Thread(target=cluster.follow_log, args=arguments, daemon=True)
+    reader.start()
+    for state in cluster.watch_job(found.connection, found.name):
+        if state.ended:
+            break
+    stop.set()
+    reader.join()
+
+
+def attach(
+    project: Project,
+    reference: str,
+    observer: Observer,
+    *,
+    target: str | None = None,
+    command_line: Sequence[str] = (),
+) -> RunResult:
+    """Wait for a job and finish what its submission left: outputs, `dvc.lock`, the run.
+
+    Works in another clone than the one that submitted it, at the same commit.
+    """
+    found = _find(project, reference, target)
+    spec = found.spec
+    missing = [name for name in spec.inputs if not (project.root / name).exists()]
+    data.pull(project.root, missing)
+    request = Request(
+        targets=(spec.stage,),
+        launches={spec.stage: {**_launch(spec), "target": found.target_name}},
+        command_line=command_line,
+        continues=spec.run_id,
+        attach=found.name,
+        show_all_ranks=spec.show_all_ranks,
+    )
+    return execute(project, request, observer)
+
+
+def _launch(spec: JobSpec) -> dict[str, object]:
+    return {name: value for name, value in spec.launch.items() if name != "show_all_ranks"}
+
+
+def _targets(project: Project, target: str | None) -> list[str]:
+    known = project.config.targets
+    if target is None:
+        return list(known)
+    if target not in known:
+        raise UsageError(
+            f"target {target!r} is not in mlp.yaml (have: {', '.join(known) or 'none'})"
+            f"{did_you_mean(target, known)}"
+        )
+    return [target]
+
+
+def _connect(project: Project, name: str) -> Cluster:
+    target = project.config.targets[name]
+    return Cluster(target.context, target.namespace)
+
+
+def _manifests(project: Project, target: str) -> list[Object]:
+    selector = (
+        f"{jobs.LABEL_MANAGED_BY}={jobs.MANAGED_BY},"
+        f"{jobs.LABEL_PROJECT}={jobs.label(project.config.project)},{jobs.LABEL_STAGE}"
+    )
+    return cluster.list_jobs(_connect(project, target), selector)
+
+
+def _find(project: Project, reference: str, target: str | None) -> _Found:
+    """The job that `reference` means: by name, its beginning or end, its run, its stage.
+
+    Of a stage or a run with several, the newest. Raises UsageError where there is none.
+    """
+    names: list[str] = []
+    for name in _targets(project, target):
+        manifests = sorted(
+            _manifests(project, name),
+            key=lambda m: str(m["metadata"]["creationTimestamp"]),
+            reverse=True,
+        )
+        for manifest in manifests:
+            if _means(reference, manifest):
+                place = project.config.targets[name]
+                return _Found(name, place, _connect(project, name), manifest)
+        names += [str(manifest["metadata"]["name"]) for manifest in manifests]
+    raise UsageError(
+        f"there is no job {reference!r} (have: {', '.join(names) or 'none'})"
+        f"{did_you_mean(reference, names)}",
+        fix="mlp jobs list",
+    )
+
+
+def _means(reference: str, manifest: Object) -> bool:
+    metadata = manifest["metadata"]
+    name = str(metadata["name"])
+    return (
+        name.startswith(reference)
+        or name.endswith(reference)
+        or metadata["labels"][jobs.LABEL_RUN].startswith(reference)
+        or metadata["labels"][jobs.LABEL_STAGE] == jobs.label(reference)
+    )
+
+
+def _job(target: str, manifest: Object) -> Job:
+    metadata = manifest["metadata"]
+    state = cluster.state_of(manifest)
+    return Job(
+        name=metadata["name"],
+        target=target,
+        stage=metadata["labels"][jobs.LABEL_STAGE],
+        run_id=metadata["labels"][jobs.LABEL_RUN],
+        phase=state.phase,
+        nodes=state.nodes,
+        ready=state.ready,
+        created=metadata["creationTimestamp"],
+        user=metadata.get("annotations", {}).get(jobs.ANNOTATION_USER, ""),
+    )

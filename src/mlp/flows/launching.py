@@ -1,0 +1,188 @@
+"""How the stages of a run are launched, and on which targets."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mlp.adapters import data, lock
+from mlp.core import config, pipeline
+from mlp.core.environment import LOCAL
+from mlp.core.errors import ConfigurationError, UsageError
+from mlp.core.layout import RunLayout
+from mlp.core.nearest import did_you_mean
+from mlp.core.pipeline import launch_names
+from mlp.flows import recording
+from mlp.flows.project import Project
+
+if TYPE_CHECKING:
+    from mlp.flows.running import Request
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """How the stages of one run are started.
+
+    `launches` is `launch` of mlp.yaml with the command line over it, `header` what the run's header
+    says of it, `continues` the run that was killed or left while a job of it went on.
+    """
+
+    launches: Mapping[str, Mapping[str, Any]]
+    header: Mapping[str, Any]
+    continues: str | None
+
+
+def resolve(project: Project, request: "Request") -> Launch:
+    """How `request` is launched. Raises ConfigurationError for a launch of no stage, UsageError for
+    a target that is none."""
+    launches = _launches(project, request)
+    _require_launched(project, launches)
+    names = {str(launch.get("target", LOCAL)) for launch in launches.values()} - {LOCAL}
+    header = {
+        "launch": launches,
+        "targets": {name: _target(project, name) for name in sorted(names)},
+        "request": [list(request.targets), list(request.overrides)],
+        "detach": request.detach,
+        "show_all_ranks": request.show_all_ranks,
+        "force": request.force,
+        "attach": request.attach,
+    }
+    continues = request.continues or (_unfinished(project, header) if names else None)
+    return Launch(launches, header, continues)
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedJob:
+    """A stage that would run in a cluster: what would be made there, in words and as manifests.
+
+    `unknown` says why that cannot be told yet, where an earlier stage has to run first.
+    """
+
+    stage: str
+    target: str
+    text: str = ""
+    manifests: Sequence[Mapping[str, Any]] = ()
+    unknown: str = ""
+
+
+def planned_jobs(project: Project, launch: Launch, stages: Iterable[str]) -> tuple[PlannedJob, ...]:
+    """The jobs that `stages` would become. Nothing is pushed or made."""
+    header = {
+        **launch.header,
+        "project": project.config.project,
+        "experiment": project.config.experiment,
+        "run_id": "0" * 32,  # drawn when the run begins
+    }
+    found = []
+    for stage in stages:
+        section = pipeline.launch_of(launch.launches, stage)
+        name = str(section.get("target", LOCAL))
+        if name != LOCAL:
+            found.append(_planned_job(project, header, stage, name, section))
+    return tuple(found)
+
+
+def _planned_job(
+    project: Project,
+    header: Mapping[str, Any],
+    stage: str,
+    name: str,
+    launch: Mapping[str, Any],
+) -> PlannedJob:
+    from mlp.core.manifests import manifests
+    from mlp.core.targets import KubernetesTarget, with_gpus
+    from mlp.flows import submission
+
+    target = with_gpus(KubernetesTarget.model_validate(header["targets"][name]), launch.get("gpus"))
+    root = data.root(project.root) or project.root
+    place = submission.Place.of(root, root / data.working_directory(root, stage))
+    try:
+        shipment = submission.pack(place, stage, target)
+    except ConfigurationError as e:
+        return PlannedJob(stage, name, unknown=e.one_line())
+    spec = submission.describe(place, shipment, target, header, stage, launch)
+    text = submission.plan_text(spec, shipment, name)
+    return PlannedJob(stage, name, text, manifests(spec, target))
+
+
+def _launches(project: Project, request: "Request") -> dict[str, dict[str, Any]]:
+    sections = project.config.launch
+    launches = {name: launch.model_dump(exclude_unset=True) for name, launch in sections.items()}
+    for stage, over in request.launches.items():
+        launches[stage] = {**launches.get(stage, {}), **over}
+    return {name: _complete(project, launch) for name, launch in launches.items()}
+
+
+def _complete(project: Project, given: Mapping[str, Any]) -> dict[str, Any]:
+    """What is given of a launch, and the rest: several nodes or GPUs mean several processes."""
+    launch = dict(given)
+    target = project.config.targets.get(launch.get("target", LOCAL))
+    if target is not None:
+        launch.setdefault("gpus", target.resources.gpu)
+    several = launch.get("nodes", 1) > 1 or launch.get("processes_per_node", 1) > 1
+    if several:
+        launch.setdefault("strategy", "ddp")
+    if launch.get("strategy", "single") != "single" and launch.get("gpus"):
+        launch.setdefault("processes_per_node", launch["gpus"])
+    return config.Launch.model_validate(launch).model_dump()
+
+
+def _require_launched(project: Project, launches: Mapping[str, Any]) -> None:
+    """Raise ConfigurationError for a launch of no stage: it would change nothing, unnoticed."""
+    known = launch_names(stage.name for stage in data.stages(project.root)) if launches else ()
+    for name in launches:
+        if name not in known:
+            raise ConfigurationError(
+                f"launch.{name} in mlp.yaml: dvc.yaml has no such stage "
+                f"(have: {', '.join(sorted(known))}){did_you_mean(name, known)}",
+                fix="mend the name under `launch` in mlp.yaml",
+            )
+        launch = launches[name]
+        if launch.get("target", LOCAL) == LOCAL and launch.get("nodes", 1) > 1:
+            raise UsageError(
+                f"{name} is to run on {launch['nodes']} nodes, and this machine is one",
+                fix=f"--target NAME, or set launch.{name}.target in mlp.yaml",
+            )
+
+
+def _target(project: Project, name: str) -> dict[str, Any]:
+    """A target as mlp.yaml has it, with the image that `mlp build` makes."""
+    from mlp.flows import building
+
+    targets = project.config.targets
+    if name not in targets:
+        have = ", ".join([LOCAL, *sorted(targets)])
+        raise UsageError(
+            f"target {name!r} is not in mlp.yaml (have: {have}){did_you_mean(name, targets)}",
+            fix=f"mlp targets add {name}",
+        )
+    tracking_uri = targets[name].tracking_uri
+    if tracking_uri is None and project.tracking_uri.startswith("http"):
+        tracking_uri = project.tracking_uri
+    return targets[name].model_dump() | {
+        "image": building.image(project, name),
+        "tracking_uri": tracking_uri,
+    }
+
+
+def _unfinished(project: Project, header: Mapping[str, Any]) -> str | None:
+    """The newest run, where it was the same request, its process is gone, and a job of it is not
+    finished: to start it again is to go on with it."""
+    layout = project.layout
+    runs = sorted(
+        (RunLayout(path.parent) for path in layout.runs.glob("*/run.json")),
+        key=lambda run: float(recording.header(run).get("started", 0)),
+    )
+    if not runs or lock.is_held(runs[-1].alive):
+        return None
+    newest = recording.header(runs[-1])
+    same = all(newest.get(key) == header[key] for key in ("request", "launch", "attach"))
+    return runs[-1].run_id if same and has_unfinished_job(runs[-1]) else None
+
+
+def has_unfinished_job(run: RunLayout) -> bool:
+    """Whether a stage of the run is a job, or was to be one, whose end was not seen here."""
+    for path in run.path.glob("stages/*/job.json"):
+        if not json.loads(path.read_text(encoding="utf-8"))["ended"]:
+            return not run.failure(path.parent.name).exists()
+    return False

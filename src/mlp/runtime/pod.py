@@ -1,0 +1,50 @@
+"""What the two containers of a pod share: the job, and how they say what became of it."""
+
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mlp.core import job as jobs
+from mlp.core.job import JobSpec
+from mlp.core.layout import RunLayout
+from mlp.core.secrets import Masker
+
+_TERMINATION_LOG = Path("/dev/termination-log")
+# Kubernetes keeps 4096 bytes of a termination message.
+_MAX_MESSAGE = 4000
+
+
+def spec(environ: Mapping[str, str] = os.environ) -> JobSpec:
+    """The job that this pod is part of."""
+    return JobSpec.from_json(environ[jobs.SPEC_VARIABLE])
+
+
+def node(environ: Mapping[str, str] = os.environ) -> int:
+    """Which node of the gang this pod is."""
+    return int(environ.get("JOB_COMPLETION_INDEX", "0"))
+
+
+def folder(spec: JobSpec, environ: Mapping[str, str] = os.environ) -> str:
+    """Where the job leaves things behind, from the top of the DVC remote."""
+    return spec.folder(environ[jobs.UID_VARIABLE])
+
+
+def run_layout(spec: JobSpec) -> RunLayout:
+    """The run's directory in the pod."""
+    return RunLayout(Path(jobs.POD_RUNS) / spec.run_id)
+
+
+def report(phase: str, message: str, code: int | None = None, log: Sequence[str] = ()) -> None:
+    """Say why this container ends: read by `mlp jobs explain` from the pod's status."""
+    masker = Masker(os.environ)
+    words: dict[str, Any] = {"phase": phase, "code": code, "message": message}
+    lines = list(log)
+    text = masker.text(json.dumps({**words, "log": lines}))
+    while lines and len(text.encode()) > _MAX_MESSAGE:
+        lines.pop(0)
+        text = masker.text(json.dumps({**words, "log": lines}))
+    print(f"error: {masker.text(message)}", file=sys.stderr)  # noqa: T201 - the pod's log
+    _TERMINATION_LOG.write_text(text, encoding="utf-8")

@@ -1,0 +1,133 @@
+"""What stands outside of the cluster in a real installation: PostgreSQL, MLflow, S3."""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+# Where the pods reach servers that the tests start on this machine.
+HOST = os.environ.get("MLP_TEST_HOST", "127.0.0.1")
+_PATIENCE_S = 60.0
+
+
+def free_port() -> int:
+    """A port that nothing listens on now."""
+    with socket.create_server((HOST, 0)) as server:
+        return int(server.getsockname()[1])
+
+
+@contextlib.contextmanager
+def postgres() -> Iterator[str]:
+    """A PostgreSQL server with an empty database; yields its address. It refuses to run as root."""
+    port = free_port()
+    # Not in pytest's directory, which is for its owner alone.
+    folder = Path(tempfile.mkdtemp(prefix="mlp-postgres-"))
+    data = folder / "data"
+    data.mkdir()
+    prefix = []
+    if os.geteuid() == 0:
+        prefix = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
+        for path in (folder, data):
+            shutil.chown(path, "postgres", "postgres")
+    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))[-1]
+    run = [*prefix, str(programs / "initdb"), "--auth=trust", "--username=mlflow", str(data)]
+    subprocess.run(run, check=True, capture_output=True, cwd="/")
+    server = subprocess.Popen(
+        [
+            *(*prefix, str(programs / "postgres"), "-D", str(data), "-h", "127.0.0.1"),
+            *("-p", str(port), "-k", str(data), "-c", "fsync=off"),
+        ],
+        cwd="/",
+        stdout=subprocess.DEVNULL,
+        stderr=(folder / "log").open("wb"),
+    )
+    try:
+        _await_port("127.0.0.1", port, server)
+        yield f"postgresql+psycopg2://mlflow@127.0.0.1:{port}/postgres"
+    finally:
+        server.send_signal(signal.SIGQUIT)  # at once: nothing in it is kept
+        server.wait()
+        shutil.rmtree(folder)
+
+
+@dataclass
+class MlflowServer:
+    """An MLflow server that can be away for a while."""
+
+    store: str
+    folder: Path
+    port: int
+    process: "subprocess.Popen[bytes] | None" = None
+
+    @property
+    def uri(self) -> str:
+        return f"http://{HOST}:{self.port}"
+
+    def start(self) -> None:
+        environ = os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true"}
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "mlflow", "server", "--workers", "1"),
+                    *("--backend-store-uri", self.store, "--host", HOST, "--port", str(self.port)),
+                    *("--artifacts-destination", str(self.folder / "artifacts")),
+                    *("--allowed-hosts", "*"),
+                ],
+                env=environ,
+                cwd=self.folder,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        until = time.monotonic() + _PATIENCE_S
+        while True:
+            try:
+                with urllib.request.urlopen(f"{self.uri}/health", timeout=5):
+                    return
+            except OSError:
+                assert time.monotonic() < until, (self.folder / "log").read_text()
+                assert self.process.poll() is None, (self.folder / "log").read_text()
+                time.sleep(0.2)
+
+    def stop(self) -> None:
+        if self.process is not None:
+            os.killpg(self.process.pid, 9)
+            self.process.wait()
+            self.process = None
+
+
+def make_bucket() -> str:
+    """A bucket of its own on the S3 server that the AWS variables name."""
+    import s3fs
+
+    name = f"mlp-{uuid.uuid4().hex[:12]}"
+    s3fs.S3FileSystem().mkdir(name)
+    return name
+
+
+def remove_bucket(name: str) -> None:
+    """Remove a bucket and all in it."""
+    import s3fs
+
+    s3fs.S3FileSystem().rm(name, recursive=True)
+
+
+def _await_port(host: str, port: int, server: "subprocess.Popen[bytes]") -> None:
+    until = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            socket.create_connection((host, port), timeout=1).close()
+            return
+        except OSError:
+            assert server.poll() is None and time.monotonic() < until
+            time.sleep(0.1)
