@@ -5,7 +5,7 @@ BIN := .venv/bin
 # uv does not read pip's settings: a folder of wheels that pip is given is handed on.
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 
-.PHONY: setup demo test test-lowest check e2e bench docs clean
+.PHONY: setup demo test test-lowest check e2e cluster bench docs clean
 
 setup: .venv/ready ## the environment, in .venv
 
@@ -35,7 +35,10 @@ check: setup ## lint, types, import rules
 	$(BIN)/lint-imports
 
 e2e: setup ## the example and the scaffolded projects from end to end
-	$(BIN)/pytest -m "e2e or cluster" tests
+	$(BIN)/pytest -m e2e tests
+
+cluster: setup ## the tests on a Kubernetes cluster, the one that KUBECONFIG names
+	$(BIN)/pytest --durations=10 -m cluster tests/cluster
 
 bench: setup ## figures against peers, written to docs/benchmarks.md
 	$(BIN)/python bench/report.py
