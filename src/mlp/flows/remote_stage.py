@@ -11,18 +11,16 @@ import os
 import platform
 import signal
 import sys
-import threading
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mlp.adapters import cluster, data
 from mlp.adapters.cluster import Cluster, JobState, Phase
 from mlp.adapters.journal import Journal
 from mlp.core import environment
-from mlp.core import job as jobs
 from mlp.core.errors import ConfigurationError, MlpError, RemoteError, UserCodeError
 from mlp.core.health import Verdict
 from mlp.core.layout import RunLayout
@@ -30,14 +28,11 @@ from mlp.core.secrets import Masker
 from mlp.core.targets import KubernetesTarget, with_gpus
 from mlp.flows import project as projects
 from mlp.flows import receiving, submission, target_checks
+from mlp.flows.following import Following
 from mlp.flows.submission import Submitted
-
-if TYPE_CHECKING:
-    from mlp.core.explanation import Explanation
 
 # How long a second Ctrl-C has to come.
 _SECOND_THOUGHT_S = 3.0
-_LOG_END_S = 15.0
 
 
 class RemoteStage:
@@ -66,11 +61,14 @@ class RemoteStage:
         submitted = self._submit()
         if self._header.get("detach"):
             return self._detach(submitted)
+        following = Following(self._cluster, submitted.spec, self._target, self._name, self._note)
         try:
-            state = self._follow(submitted)
+            state = following.until_it_ends(all_nodes=bool(self._header.get("show_all_ranks")))
         except KeyboardInterrupt:
             return self._interrupted(submitted)
-        return self._end(submitted, state)
+        if state.phase == Phase.COMPLETE:
+            return self._finish(submitted)
+        return self._fail(submitted, state, following)
 
     def _done_before(self) -> bool:
         """Whether this is a later command of a stage with several: the job has run them all."""
@@ -147,108 +145,47 @@ class RemoteStage:
         part.write_text(text, encoding="utf-8")
         part.replace(self._marker)
 
-    # --- following -------------------------------------------------------------------------------
-
-    def _follow(self, submitted: Submitted) -> JobState:
-        """Show the job until it has ended; returns how."""
-        nodes = submitted.spec.nodes
-        shown = range(nodes if self._header.get("show_all_ranks") else 1)
-        stop = threading.Event()
-        readers = [
-            threading.Thread(
-                target=cluster.follow_log,
-                args=(
-                    self._cluster,
-                    submitted.spec.name,
-                    index,
-                    jobs.MAIN_CONTAINER,
-                    _printer(f"[node {index}] " if len(shown) > 1 else ""),
-                    stop,
-                ),
-                daemon=True,
-            )
-            for index in shown
-        ]
-        for reader in readers:
-            reader.start()
-        state = self._watch(submitted)
-        stop.set()
-        until = time.monotonic() + _LOG_END_S
-        for reader in readers:
-            reader.join(max(0.0, until - time.monotonic()))
-        return state
-
-    def _watch(self, submitted: Submitted) -> JobState:
-        began = time.monotonic()
-        told = ""
-        ran = False
-        lost = 0
-        state = JobState(Phase.WAITING)
-        for state in cluster.watch_job(self._cluster, submitted.spec.name):
-            ran = ran or state.phase == Phase.RUNNING
-            if ran and state.phase == Phase.WAITING and state.failed == lost:
-                continue  # pods that are done are ready no more
-            lost = state.failed
-            words = _words(state)
-            if words != told:
-                self._note(f"{submitted.spec.name}: {words}")
-                told = words
-            if not ran and not state.ended and state.reachable:
-                self._give_up_waiting(submitted, time.monotonic() - began)
-            if self._failed_for_good(submitted, state):
-                cluster.end_job(self._cluster, submitted.spec.name)
-        return state
-
-    def _give_up_waiting(self, submitted: Submitted, waited: float) -> None:
-        if waited < self._target.start_timeout:
-            return
-        why = self._explain(submitted)
-        cluster.delete_job(self._cluster, submitted.spec.name)
-        raise RemoteError(
-            f"{self._stage.name} has waited {waited:.0f} s on {self._name} and was taken back: "
-            f"{why.reason}",
-            fix=why.fix,
-        )
-
-    def _failed_for_good(self, submitted: Submitted, state: JobState) -> bool:
-        """Whether the worker has said so, while the cluster would go on starting pods."""
-        if not state.failed or state.ended or not state.reachable:
-            return False
-        return self._explain(submitted).final
-
-    def _explain(self, submitted: Submitted) -> "Explanation":
-        from mlp.core.explanation import explain
-
-        found = cluster.observe(self._cluster, submitted.spec.name)
-        return explain(found, self._target, self._name)
-
     # --- the end ---------------------------------------------------------------------------------
 
-    def _end(self, submitted: Submitted, state: JobState) -> int:
-        spec, uid = submitted.spec, submitted.uid
-        if not submitted.joined:
-            receiving.receive_record(self._place.root, self._run, spec, uid)
-        if state.phase == Phase.COMPLETE:
-            began = time.monotonic()
-            count = receiving.receive(self._place.root, spec, uid)
-            self._mark(submitted, ended=True, received=True)
-            self._note(f"{count} outputs are in place after {time.monotonic() - began:.1f} s")
-            return 0
+    def _finish(self, submitted: Submitted) -> int:
+        """Put in place what the job made."""
+        root, spec, uid = self._place.root, submitted.spec, submitted.uid
+        began = time.monotonic()
+        self._receive_record(submitted)
+        count = receiving.receive(root, spec, uid)
+        self._mark(submitted, ended=True, received=True)
+        what = "1 output is" if count == 1 else f"{count} outputs are"
+        self._note(f"{what} in place after {time.monotonic() - began:.1f} s")
+        return 0
+
+    def _fail(self, submitted: Submitted, state: JobState, following: Following) -> int:
+        """The exit code of the code that failed; an error where it is not the code's."""
+        name = submitted.spec.name
+        self._receive_record(submitted)
         self._mark(submitted, ended=True)
         if state.phase == Phase.GONE:
-            raise RemoteError(
-                f"job {spec.name} was deleted", fix=f"mlp run {self._stage.name} submits it again"
-            )
-        why = self._explain(submitted)
+            again = f"mlp run {self._stage.name}"
+            raise RemoteError(f"job {name} was deleted", fix=f"{again} submits it again")
+        why = following.why()
         if why.code:
             self._note(why.reason)
             return why.code
+        # Should it be that the remote lost something, the next submission looks.
+        submission.Pushed(self._place.root, submitted.spec.remote["url"]).forget()
         kind = UserCodeError if why.log else RemoteError
         raise kind(f"{self._stage.name} on {self._name}: {why.reason}", fix=why.fix)
 
+    def _receive_record(self, submitted: Submitted) -> None:
+        """What the pods could not deliver; of another run's job that is the other run's."""
+        if not submitted.joined:
+            receiving.receive_record(self._place.root, self._run, submitted.spec, submitted.uid)
+
     def _interrupted(self, submitted: Submitted) -> int:
-        """Detach, unless a second Ctrl-C follows: then cancel."""
-        self._note(f"leaving job {submitted.spec.name} alone; Ctrl-C again cancels it")
+        """Detach, unless a second Ctrl-C follows: then cancel, if the job is ours to cancel."""
+        again = "" if submitted.joined else "; Ctrl-C again cancels it"
+        self._note(f"leaving job {submitted.spec.name} alone{again}")
+        if submitted.joined:
+            return self._detach(submitted)
         try:
             time.sleep(_SECOND_THOUGHT_S)
         except KeyboardInterrupt:
@@ -270,28 +207,8 @@ class RemoteStage:
         print(self._masker.text(text), file=sys.stderr, flush=True)  # noqa: T201 - progress
 
 
-def _words(state: JobState) -> str:
-    if not state.reachable:
-        return "the cluster does not answer; the job goes on, trying again"
-    if state.phase == Phase.WAITING and state.ready:
-        return f"{state.ready} of {state.nodes} nodes run"
-    of = f": {state.nodes} nodes" if state.nodes > 1 else ""
-    lost = f" ({state.failed} pods were lost so far)" if state.failed else ""
-    return f"{state.phase}{of if state.phase == Phase.RUNNING else ''}{lost}"
-
-
 def _next(name: str) -> str:
     return f"next:  mlp jobs logs -f {name}   mlp jobs attach {name}   mlp jobs cancel {name}"
-
-
-def _printer(prefix: str) -> Any:
-    """Writes a line of a log at once and whole, to where the stage shell reads it."""
-    head = prefix.encode()
-
-    def write(line: bytes) -> None:
-        os.write(1, head + line + b"\n")
-
-    return write
 
 
 def _user() -> str:
@@ -309,6 +226,8 @@ def main() -> int:
     header = json.loads(run.header.read_text(encoding="utf-8"))
     try:
         return RemoteStage(header, run, stage).run()
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
     except MlpError as e:
         failure = {"message": e.message, "fix": e.fix, "cause": e.cause, "exit_code": e.exit_code}
         path = run.failure(stage.stage_run_id)

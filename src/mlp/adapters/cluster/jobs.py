@@ -21,7 +21,7 @@ from mlp.core.job import JobSpec
 
 _API = "/apis/batch/v1"
 # A watch that the server ends and we begin again; a silence beyond it is a lost connection.
-_WATCH_S, _SILENCE_S = 50, 65.0
+_WATCH_S, _SILENCE_S = 10, 25.0
 _MIN_WAIT_S, _MAX_WAIT_S = 0.25, 5.0
 _GONE_S = 120.0
 
