@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.cluster.conftest import MakeRemote, RemoteProject
 from tests.conftest import Recorded
@@ -13,7 +14,7 @@ pytestmark = pytest.mark.cluster
 
 def recorded(project: RemoteProject) -> Recorded:
     """What is in MLflow of this project."""
-    config = json.loads((project.root / "mlp.yaml").read_text())["tracking"]
+    config = yaml.safe_load((project.root / "mlp.yaml").read_text())["tracking"]
     project.deliver()
     client = project.client(config["uri"])
     experiment = client.get_experiment_by_name(config["experiment"])

@@ -132,7 +132,7 @@ def _status(image: Reference, insecure: bool) -> int | None:
     host = "registry-1.docker.io" if image.registry == "docker.io" else image.registry
     here = host.partition(":")[0] in ("localhost", "127.0.0.1")
     for scheme in ("http", "https") if insecure or here else ("https",):
-        address = f"{scheme}://{host}/v2/{image.repository}/manifests/{image.tag}"
+        address = f"{scheme}://{host}/v2/{image.repository}/manifests/{image.digest or image.tag}"
         with contextlib.suppress(OSError, ValueError):
             return _head(address, insecure)
     return None

@@ -1,6 +1,7 @@
-"""The door to ruamel.yaml: `params.yaml` read and changed with its comments and order kept."""
+"""The door to ruamel.yaml: YAML files changed with their comments and order kept."""
 
 import io
+import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -9,6 +10,7 @@ from typing import Any
 
 from mlp.core.errors import ConfigurationError, UsageError
 from mlp.core.overrides import Override, assign, split
+from mlp.core.yaml_insert import holds, inserted
 
 
 def changed(path: Path, settings: Sequence[str]) -> tuple[str, tuple[Override, ...]]:
@@ -52,3 +54,40 @@ def read(path: Path) -> Mapping[str, Any]:
         return {}
     params = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
     return params if isinstance(params, dict) else {}
+
+
+def with_section(text: str, above: str, name: str, section: Mapping[str, Any]) -> str:
+    """A YAML document with `section` as ABOVE.NAME, in place of what is there.
+
+    Every other line stays as it is; where the document's style does not allow that, comments and
+    order do. Raises ConfigurationError where the text is no YAML, or `above` no mapping in it.
+    """
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    made = inserted(text, above, name, section)
+    if made is not None:
+        return made
+    yaml = YAML()
+    yaml.preserve_quotes = True
+    yaml.width = 10_000
+    try:
+        document = yaml.load(text)
+    except YAMLError as e:
+        raise ConfigurationError("the file is not YAML", cause=str(e)) from e
+    document = {} if document is None else document
+    if isinstance(document, dict) and document.get(above) is None:
+        document[above] = {}
+    parent = document.get(above) if isinstance(document, dict) else None
+    if not isinstance(parent, dict):
+        raise ConfigurationError(f"`{above}` is no mapping: it cannot hold {name!r}")
+    # By way of text: "no" keeps its quotes, which only YAML 1.1 needs.
+    parent[name] = yaml.load(json.dumps(section, ensure_ascii=False))
+    out = io.StringIO()
+    yaml.dump(document, out)
+    if not holds(out.getvalue(), text, above, name, section):
+        raise ConfigurationError(
+            f"{name!r} cannot be put under `{above}` without changing something else",
+            fix=f"write `{above}` as a mapping of one line per key, not in braces",
+        )
+    return out.getvalue()

@@ -1,26 +1,42 @@
 """`mlp doctor`: whether everything here works."""
 
+from typing import TYPE_CHECKING
+
 import click
 
 from mlp.cli import options
 
+if TYPE_CHECKING:
+    from mlp.flows.doctor import Report
+
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--target", metavar="NAME", help="Check this target of mlp.yaml too.")
 @options.json_output
 @options.common
-def command(json_output: bool, env: str | None, settings: tuple[str, ...]) -> int:
+def command(
+    target: str | None, json_output: bool, env: str | None, settings: tuple[str, ...]
+) -> int:
     """Check the project and this machine, and say what to do where something is wrong.
 
     Ends with 3 where there is a problem. Works without a project too.
     """
-    import dataclasses
     from pathlib import Path
+
+    from mlp.flows import doctor
+
+    report = doctor.examine(Path.cwd(), env, settings, target)
+    show(report, as_json=json_output)
+    return 0 if report.healthy else 3
+
+
+def show(report: "Report", *, as_json: bool) -> None:
+    """The checks, each with its fix, and whether there is a problem among them."""
+    import dataclasses
 
     from mlp.cli import render
     from mlp.core.health import Verdict
-    from mlp.flows import doctor
 
-    report = doctor.examine(Path.cwd(), env, settings)
     checks = [dataclasses.asdict(check) for check in report.checks]
     shown = {"healthy": report.healthy, "checks": checks}
     lines = []
@@ -32,5 +48,4 @@ def command(json_output: bool, env: str | None, settings: tuple[str, ...]) -> in
     problems = sum(check.verdict == Verdict.PROBLEM for check in report.checks)
     count = "1 problem" if problems == 1 else f"{problems} problems"
     lines += ["", "everything works" if report.healthy else count]
-    render.document(shown, "\n".join(lines), as_json=json_output)
-    return 0 if report.healthy else 3
+    render.document(shown, "\n".join(lines), as_json=as_json)

@@ -12,12 +12,15 @@ from mlp.core.errors import MlpError
 _GROUPS = {
     "project": {
         "init": "Make a project from a template, or adopt a repository.",
+        "build": "Make the environment image of a target, and push it.",
         "doctor": "Check that everything here works, and say what to do where not.",
         "status": "Show what the next run would do, and how the last one ended.",
     },
     "pipeline": {
         "run": "Run the pipeline, or some of its stages, as a tracked run.",
-        "train": "Run the training stage, on one process or several.",
+        "train": "Run the training stage, here or on a cluster, on one process or several.",
+        "jobs": "List, follow, explain, cancel and finish stages that run in clusters.",
+        "targets": "Show, add and check the clusters that stages can run on.",
         "lineage": "Show what a file was made from, and by which run.",
     },
     "experiments": {

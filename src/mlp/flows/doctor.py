@@ -11,7 +11,7 @@ from mlp.core.health import Check, Verdict
 from mlp.core.layout import Layout
 from mlp.core.nearest import did_you_mean
 from mlp.core.pipeline import launch_names
-from mlp.flows import checkup, project, recording
+from mlp.flows import checkup, project, recording, target_checks
 from mlp.flows.probing import Probe
 from mlp.flows.project import Project
 
@@ -28,9 +28,20 @@ class Report:
         return all(check.verdict != Verdict.PROBLEM for check in self.checks)
 
 
-def examine(start: Path, env: str | None = None, settings: Sequence[str] = ()) -> Report:
-    """Check the project around `start` and this machine. Nothing is changed, nothing is raised."""
+def examine(
+    start: Path,
+    env: str | None = None,
+    settings: Sequence[str] = (),
+    target: str | None = None,
+) -> Report:
+    """Check the project around `start`, this machine, and `target` of mlp.yaml if it is named.
+
+    Nothing is changed but for a small Job on the target, which is removed. Raises UsageError for a
+    target that is not in mlp.yaml, and nothing else.
+    """
     loaded, mistakes = _project(start, env, settings)
+    if loaded and target is not None:
+        target_checks.find(loaded, target)
     root = loaded.root if loaded else _root(start)
     launches = loaded.config.launch if loaded else {}
     several = any(x.strategy != "single" or x.processes_per_node > 1 for x in launches.values())
@@ -51,7 +62,16 @@ def examine(start: Path, env: str | None = None, settings: Sequence[str] = ()) -
     ]
     for probe in probes:
         checks += probe.result() if isinstance(probe, Probe) else [probe] if probe else []
-    return Report(tuple(checks))
+    return Report((*checks, *_target(loaded, target, mistakes)))
+
+
+def _target(loaded: Project | None, name: str | None, mistakes: Sequence[Check]) -> list[Check]:
+    if name is None:
+        return []
+    if loaded is None:
+        return [_unasked("cluster", mistakes)]
+    most = target_checks.most_nodes(loaded, name)
+    return target_checks.check(loaded, name, most, deep=True)
 
 
 def _project(

@@ -120,7 +120,7 @@ class RemoteStage:
     def _check(self) -> None:
         """Raise ConfigurationError for what would keep the job from running."""
         nodes = self._stage.launch.get("nodes", 1)
-        found = target_checks.check(self._project, self._name, nodes, deep=False)
+        found = target_checks.before_launch(self._project, self._name, self._target, nodes)
         problems = [check for check in found if check.verdict == Verdict.PROBLEM]
         if problems:
             raise ConfigurationError(

@@ -57,7 +57,11 @@ class Cluster:
             if in_pod and context is None:
                 config.load_incluster_config(client_configuration=settings)
             else:
-                config.load_kube_config(context=context, client_configuration=settings)
+                config.load_kube_config(
+                    os.environ.get("KUBECONFIG"),  # the client has read it once, at its import
+                    context=context,
+                    client_configuration=settings,
+                )
         except config.ConfigException as e:
             raise ConfigurationError(
                 f"no usable kubeconfig for context {context!r}"

@@ -1,0 +1,186 @@
+"""`mlp targets`: the clusters that stages can run on."""
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mlp.cli import options
+
+if TYPE_CHECKING:
+    from mlp.flows.targets import Plan, Proposal
+
+_HELP = {"help_option_names": ["-h", "--help"]}
+
+
+@click.group(context_settings=_HELP)
+def command() -> None:
+    """Show, add and check the clusters that stages can run on."""
+
+
+@command.command("list", context_settings=_HELP)
+@options.json_output
+@options.common
+def list_(json_output: bool, env: str | None, settings: tuple[str, ...]) -> None:
+    """The targets of mlp.yaml. No cluster is asked."""
+    import dataclasses
+
+    from mlp.cli import render
+    from mlp.flows import project, targets
+
+    found = targets.listed(project.load(env=env, settings=settings))
+    rows = [
+        (t.name, t.context or "(current)", t.namespace, t.image, t.gpu, t.queue, " ".join(t.stages))
+        for t in found
+    ]
+    headers = ("target", "context", "namespace", "image", "GPUs", "queue", "stages")
+    text = render.table(headers, rows) if rows else "none yet: mlp targets add gpu"
+    document = {"targets": [dataclasses.asdict(target) for target in found]}
+    render.document(document, text, as_json=json_output)
+
+
+@command.command(context_settings=_HELP)
+@click.argument("name")
+@click.option(
+    "--nodes",
+    type=click.IntRange(min=1),
+    help="For a job of so many nodes; the most that mlp.yaml launches there unless given.",
+)
+@options.json_output
+@options.common
+def check(
+    name: str, nodes: int | None, json_output: bool, env: str | None, settings: tuple[str, ...]
+) -> int:
+    """Look at all that a job needs on target NAME, from here and from inside of a pod.
+
+    A small Job is run there and removed again. Ends with 3 where there is a problem.
+    """
+    from mlp.cli import doctor
+    from mlp.flows import project, target_checks
+    from mlp.flows.doctor import Report
+
+    loaded = project.load(env=env, settings=settings)
+    most = nodes or target_checks.most_nodes(loaded, name)
+    report = Report(tuple(target_checks.check(loaded, name, most, deep=True)))
+    doctor.show(report, as_json=json_output)
+    return 0 if report.healthy else 3
+
+
+@command.command(context_settings=_HELP)
+@click.argument("name")
+@click.option("--context", metavar="NAME", help="Of the kubeconfig; the current one unless given.")
+@click.option("--namespace", metavar="NAME", help="Where the jobs go.")
+@click.option("--image", metavar="REGISTRY/NAME", help="What the pods run; mlp build makes it.")
+@click.option("--gpus", type=click.IntRange(min=0), help="GPUs of one pod.")
+@click.option("--queue", metavar="NAME", help="A LocalQueue of Kueue.")
+@click.option("--claim", metavar="NAME", help="A volume claim, for checkpoints.")
+@click.option(
+    "--secret",
+    "secrets",
+    multiple=True,
+    metavar="NAME",
+    help="A Secret that the pods get as environment variables; may be repeated.",
+)
+@click.option("--tracking-uri", metavar="URL", help="The MLflow server as the pods see it.")
+@click.option("--force", is_flag=True, help="Replace a target of that name.")
+@click.option("--yes", is_flag=True, help="Take what is found, and ask nothing.")
+@options.dry_run
+@options.json_output
+@options.common
+def add(
+    name: str,
+    secrets: tuple[str, ...],
+    force: bool,
+    yes: bool,
+    dry_run: bool,
+    json_output: bool,
+    env: str | None,
+    settings: tuple[str, ...],
+    **given: Any,
+) -> None:
+    """Look at the cluster, propose target NAME, and write it into mlp.yaml.
+
+    On a terminal each value is asked for; Enter takes what was found.
+    """
+    import sys
+
+    from mlp.cli import render
+    from mlp.flows import project, targets
+
+    loaded = project.load(env=env, settings=settings)
+    wanted = targets.Wanted(secrets=secrets or None, **given)
+    asks = not (yes or dry_run or json_output) and sys.stdin.isatty()
+    choose = _ask if asks else _take
+    planned = targets.plan(loaded, name, wanted, choose, force=force)
+    if not dry_run:
+        targets.write(loaded, planned)
+    document = {
+        "target": name,
+        "written": not dry_run,
+        "section": planned.section,
+        "found": [
+            {"key": p.key, "value": p.value, "alternatives": p.alternatives, "reason": p.reason}
+            for p in planned.proposals
+        ],
+        "next": planned.next,
+    }
+    render.document(document, _as_text(planned, dry_run), as_json=json_output)
+
+
+def _take(proposal: "Proposal") -> Any:
+    return proposal.value
+
+
+def _ask(proposal: "Proposal") -> Any:
+    """What the user says to a proposal; several values with commas between them."""
+    several = isinstance(proposal.value, list | tuple)
+    shown = ",".join(proposal.value) if several else proposal.value
+    click.echo(f"{proposal.key}: {proposal.reason}", err=True)
+    if proposal.alternatives:
+        click.echo(f"  there are: {', '.join(proposal.alternatives)}", err=True)
+    hint = "" if shown or proposal.required else " (Enter: none)"
+    said: Any = click.prompt(
+        f"  {proposal.key}{hint}",
+        default=None if proposal.required and not shown else shown or "",
+        type=click.IntRange(min=0) if proposal.key == "gpus" else str,
+        show_default=bool(shown),
+        err=True,
+    )
+    if several:
+        return [part.strip() for part in said.split(",") if part.strip()]
+    return said if said != "" else None
+
+
+def _as_text(planned: "Plan", dry_run: bool) -> str:
+    import yaml
+
+    from mlp.cli import render
+
+    rows = [
+        (p.key, _cell(p.value), p.reason, ", ".join(a for a in p.alternatives if not _is(a, p)))
+        for p in planned.proposals
+    ]
+    section = yaml.safe_dump(
+        {"targets": {planned.name: dict(planned.section)}}, sort_keys=False, allow_unicode=True
+    )
+    steps = planned.next
+    return "\n".join(
+        [
+            render.table(("key", "value", "because", "also there"), rows),
+            "",
+            "would be written into mlp.yaml:" if dry_run else "written into mlp.yaml:",
+            section.rstrip(),
+            "",
+            f"next:  {'   '.join(steps)}",
+        ]
+    )
+
+
+def _is(name: str, proposal: "Proposal") -> bool:
+    value = proposal.value
+    return name in value if isinstance(value, list | tuple) else name == str(value)
+
+
+def _cell(value: Any) -> str:
+    if value in (None, "", [], ()):
+        return "-"
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

@@ -1,0 +1,155 @@
+"""A small Job that looks around inside of a cluster, and what it is asked and answers."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from mlp.core import job as jobs
+from mlp.core.targets import KubernetesTarget
+
+# The variable of the pod that holds the Question.
+VARIABLE = "MLP_PROBE"
+CONTAINER = "probe"
+LABEL = "mlp/probe"
+LIMIT_S = 60
+
+_USER = 1000
+_QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
+# Importing DVC and a library for S3 takes about 200 MB.
+_RESOURCES = {"cpu": "250m", "memory": "512Mi"}
+_MARK = "mlp probe: "
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What the pod is to find out. `remote` are the settings of the DVC remote, none of them
+    secret; `folder` is a name of our own below it, to write to."""
+
+    tracking_uri: str | None
+    remote: Mapping[str, str] | None
+    folder: str
+
+    def to_json(self) -> str:
+        """One line that `from_json` reads back."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Question":
+        """The question that `to_json` wrote."""
+        return cls(**json.loads(text))
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the pod found. `tracking` and `remote` are "" where they work, what is wrong where not,
+    None where they were not asked. `time` is the pod's clock, in seconds since the epoch."""
+
+    time: float
+    user: int
+    python: str
+    mlp: str
+    tracking: str | None
+    remote: str | None
+
+    def to_line(self) -> str:
+        """One line that `in_log` finds."""
+        return _MARK + json.dumps(asdict(self))
+
+
+def in_log(text: str) -> Answer | None:
+    """The answer in the pod's log, None where there is none."""
+    for line in reversed(text.splitlines()):
+        if line.startswith(_MARK):
+            try:
+                return Answer(**json.loads(line.removeprefix(_MARK)))
+            except (ValueError, TypeError):
+                return None
+    return None
+
+
+def job(name: str, target: KubernetesTarget, image: str, question: Question) -> dict[str, Any]:
+    """The Job, whose pod is placed and configured as a stage's, without GPUs and volumes.
+
+    It ends within LIMIT_S, is gone some time after whatever happens to us, and is accepted where
+    pod security is "restricted".
+    """
+    labels = {
+        **target.labels,
+        jobs.LABEL_MANAGED_BY: jobs.MANAGED_BY,
+        LABEL: "true",
+        **({_QUEUE_LABEL: target.queue} if target.queue else {}),
+    }
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {
+            "name": name,
+            "namespace": target.namespace,
+            "labels": labels,
+            "annotations": dict(target.annotations),
+        },
+        "spec": {
+            "backoffLimit": 0,
+            "activeDeadlineSeconds": LIMIT_S,
+            "ttlSecondsAfterFinished": LIMIT_S,
+            **({"suspend": True} if target.queue else {}),
+            "template": {
+                "metadata": {"labels": labels, "annotations": dict(target.annotations)},
+                "spec": _pod(target, image, question),
+            },
+        },
+    }
+
+
+def _pod(target: KubernetesTarget, image: str, question: Question) -> dict[str, Any]:
+    variables = {VARIABLE: question.to_json(), "HOME": jobs.POD_ROOT, **target.env}
+    container = {
+        "name": CONTAINER,
+        "image": image,
+        "command": ["python", "-m", "mlp.runtime.target_probe"],
+        "workingDir": jobs.POD_ROOT,
+        "env": [{"name": key, "value": value} for key, value in variables.items()],
+        "envFrom": [{"secretRef": {"name": secret}} for secret in target.secrets],
+        "resources": {"requests": _RESOURCES, "limits": _RESOURCES},
+        "volumeMounts": [
+            {"name": "mlp", "mountPath": jobs.POD_ROOT},
+            *(
+                {"name": f"secret-{secret}", "mountPath": path, "readOnly": True}
+                for secret, path in sorted(target.secret_files.items())
+            ),
+        ],
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+        },
+    }
+    pod = {
+        "restartPolicy": "Never",
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": 1,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": _USER,
+            "runAsGroup": _USER,
+            "fsGroup": _USER,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [container],
+        "volumes": [
+            {"name": "mlp", "emptyDir": {}},
+            *(
+                {"name": f"secret-{secret}", "secret": {"secretName": secret, "defaultMode": 0o440}}
+                for secret in sorted(target.secret_files)
+            ),
+        ],
+    }
+    optional = {
+        "nodeSelector": dict(target.node_selector),
+        "affinity": dict(target.affinity),
+        "tolerations": [dict(each) for each in target.tolerations],
+        "priorityClassName": target.priority_class,
+        "imagePullSecrets": [{"name": secret} for secret in target.image_pull_secrets],
+    }
+    return pod | {key: value for key, value in optional.items() if value}

@@ -1,0 +1,555 @@
+"""Targets are listed, laid out, and compared with what a cluster has; no cluster is needed."""
+
+import http.server
+import json
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mlp.adapters.cluster import NEEDED
+from mlp.adapters.params import with_section
+from mlp.cli.main import call
+from mlp.core import probe_job, target_fit
+from mlp.core.health import Check, Verdict
+from mlp.core.probe_job import Answer, Question
+from mlp.core.target_fit import Node
+from mlp.core.targets import KubernetesTarget
+from tests.conftest import BIN, Project
+
+GPU = "nvidia.com/gpu"
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def target(**more: Any) -> KubernetesTarget:
+    return KubernetesTarget.model_validate({"kind": "kubernetes", "image": "r/i:1", **more})
+
+
+def node(name: str = "n", gpus: int = 4, cpu: int = 8, **more: Any) -> Node:
+    return Node(name, allocatable={"pods": 10.0, GPU: float(gpus), "cpu": float(cpu)}, **more)
+
+
+GPUS_4 = target(resources={"gpu": 4})
+TAINT = {"key": "gpu", "value": "yes", "effect": "NoSchedule"}
+
+
+# --- nodes --------------------------------------------------------------------------------------
+
+
+def test_a_gang_that_fits_is_told_how_much_room_there_is() -> None:
+    found = target_fit.nodes("gpu", GPUS_4, 2, [node("a"), node("b")])
+    assert (found.verdict, found.message) == (
+        Verdict.OK,
+        "room for 2 pods that ask for 4 nvidia.com/gpu, in 2 nodes",
+    )
+
+
+def test_a_pod_larger_than_any_node_is_told_the_largest_and_the_fix() -> None:
+    found = target_fit.nodes("gpu", GPUS_4, 1, [node(gpus=2), node(gpus=1)])
+    assert found.verdict == Verdict.PROBLEM
+    assert found.message == (
+        "no node can hold one pod (it asks for 4 nvidia.com/gpu; the largest has 2 nvidia.com/gpu)"
+    )
+    assert found.fix == "lower targets.gpu.resources.gpu to 2 (mlp.yaml) and raise --nodes"
+
+
+def test_gpus_of_another_name_are_named() -> None:
+    other = Node("n", allocatable={"pods": 9.0, "amd.com/gpu": 8.0, "cpu": 4.0})
+    found = target_fit.nodes("gpu", GPUS_4, 1, [other])
+    assert "the nodes have: amd.com/gpu" in found.fix
+
+
+def test_a_gang_larger_than_all_nodes_is_a_problem_and_busy_nodes_only_a_note() -> None:
+    nodes = [node("a"), node("b")]
+    assert target_fit.nodes("gpu", GPUS_4, 3, nodes).verdict == Verdict.PROBLEM
+    busy = target_fit.nodes("gpu", GPUS_4, 2, nodes, {"a": {GPU: 1.0, "pods": 1.0}})
+    assert busy.verdict == Verdict.NOTE
+    assert "now there is room for 1" in busy.message
+
+
+@pytest.mark.parametrize(
+    ("toleration", "fits"),
+    [
+        ({}, False),
+        ({"operator": "Exists"}, True),
+        ({"key": "gpu", "operator": "Exists"}, True),
+        ({"key": "gpu", "value": "yes"}, True),
+        ({"key": "gpu", "value": "no"}, False),
+        ({"key": "gpu", "operator": "Exists", "effect": "NoExecute"}, False),
+        ({"key": "cpu", "operator": "Exists"}, False),
+    ],
+)
+def test_taints_keep_pods_away_that_do_not_tolerate_them(toleration: Any, fits: bool) -> None:
+    tolerating = target(tolerations=[toleration] if toleration else [])
+    found = target_fit.nodes("gpu", tolerating, 1, [node(taints=[TAINT])])
+    assert (found.verdict == Verdict.OK) == fits
+    assert fits or "gpu=yes:NoSchedule" in found.message
+
+
+def test_nodes_that_take_no_pods_or_lack_the_labels_do_not_count() -> None:
+    selecting = target(node_selector={"zone": "x"})
+    assert target_fit.nodes("gpu", selecting, 1, [node(labels={"zone": "x"})]).verdict == Verdict.OK
+    wrong = target_fit.nodes("gpu", selecting, 1, [node(), node(labels={"zone": "y"})])
+    assert (wrong.verdict, wrong.message) == (Verdict.PROBLEM, "no node has the labels zone=x")
+    assert target_fit.nodes("gpu", target(), 1, [node(ready=False)]).message == "no node is ready"
+
+
+def test_a_cluster_that_may_add_nodes_is_not_told_to_be_too_small() -> None:
+    pool = {"cloud.google.com/gke-nodepool": "cpus"}
+    found = target_fit.nodes("gpu", GPUS_4, 1, [node(gpus=0, labels=pool)])
+    assert found.verdict == Verdict.UNKNOWN
+    assert found.message.endswith("unless the cluster adds nodes")
+
+
+# --- quotas and limits --------------------------------------------------------------------------
+
+
+def quota(hard: dict[str, str], used: dict[str, str] | None = None, **spec: Any) -> dict[str, Any]:
+    return {
+        "metadata": {"name": "q"},
+        "spec": {"hard": hard, **spec},
+        "status": {"hard": hard, "used": used or {}},
+    }
+
+
+ASKING = target(resources={"gpu": 2, "cpu": "500m", "memory": "1Gi"})
+
+
+@pytest.mark.parametrize(
+    ("quotas", "nodes", "verdict", "told"),
+    [
+        ([], 2, Verdict.OK, "none"),
+        ([quota({f"requests.{GPU}": "4"})], 2, Verdict.OK, "enough"),
+        ([quota({f"requests.{GPU}": "3"})], 2, Verdict.PROBLEM, "needs 4"),
+        ([quota({"limits.memory": "2Gi"}, {"limits.memory": "1Gi"})], 2, Verdict.NOTE, "waits"),
+        ([quota({"pods": "1"})], 2, Verdict.PROBLEM, "needs 2 pods"),
+        ([quota({"count/jobs.batch": "5"}, {"count/jobs.batch": "5"})], 1, Verdict.PROBLEM, "jobs"),
+        ([quota({"pods": "1"}, scopes=["BestEffort"])], 2, Verdict.UNKNOWN, "if it counts"),
+        ([quota({"requests.storage": "1Gi"})], 2, Verdict.OK, "enough"),
+    ],
+)
+def test_what_is_left_of_a_quota_is_compared_with_the_gang(
+    quotas: list[Any], nodes: int, verdict: Verdict, told: str
+) -> None:
+    [found] = target_fit.quota("gpu", ASKING, nodes, quotas)
+    assert found.verdict == verdict
+    assert told in found.message
+
+
+def test_a_quota_that_wants_requests_is_a_problem_for_pods_without() -> None:
+    [found] = target_fit.quota("gpu", target(), 1, [quota({"limits.memory": "9Gi"})])
+    assert found.verdict == Verdict.PROBLEM
+    assert found.fix == "set targets.gpu.resources.memory in mlp.yaml"
+
+
+def limit_range(**limit: Any) -> list[dict[str, Any]]:
+    return [{"metadata": {"name": "l"}, "spec": {"limits": [{"type": "Container", **limit}]}}]
+
+
+@pytest.mark.parametrize(
+    ("ranges", "verdict", "told"),
+    [
+        ([], Verdict.OK, "none"),
+        (limit_range(max={"memory": "1Gi"}, min={"cpu": "100m"}), Verdict.OK, "within"),
+        (limit_range(max={"memory": "512Mi"}), Verdict.PROBLEM, "at most 512Mi memory"),
+        (limit_range(min={"cpu": "1"}), Verdict.PROBLEM, "at least 1 cpu"),
+        (limit_range(default={"memory": "512Mi"}), Verdict.OK, "within"),
+    ],
+)
+def test_one_pod_is_compared_with_the_limit_ranges(
+    ranges: list[Any], verdict: Verdict, told: str
+) -> None:
+    [found] = target_fit.limits("gpu", ASKING, ranges)
+    assert found.verdict == verdict
+    assert told in found.message
+
+
+def test_a_default_limit_that_the_pods_get_unasked_is_a_note() -> None:
+    [found] = target_fit.limits("gpu", target(), limit_range(default={"memory": "512Mi"}))
+    assert (found.verdict, "512Mi" in found.message) == (Verdict.NOTE, True)
+
+
+# --- the Role -----------------------------------------------------------------------------------
+
+
+def test_the_documented_role_gives_what_is_checked_and_nothing_else() -> None:
+    role, binding = yaml.safe_load_all((DOCS / "role.yaml").read_text())
+    given = {
+        (group, resource, verb)
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+    needed = {
+        (right.group, f"{right.resource}/{right.subresource}".rstrip("/"), right.verb)
+        for right in NEEDED
+    }
+    assert given == needed
+    assert (role["kind"], binding["roleRef"]["name"]) == ("Role", role["metadata"]["name"])
+
+
+# --- the probe ----------------------------------------------------------------------------------
+
+
+texts = st.text(max_size=30)
+
+
+@given(
+    st.builds(
+        Answer,
+        time=st.floats(0, 1e10),
+        user=st.integers(0, 2**31),
+        python=texts,
+        mlp=texts,
+        tracking=st.none() | texts,
+        remote=st.none() | texts,
+    ),
+    texts,
+)
+def test_an_answer_is_found_in_any_log(answer: Answer, noise: str) -> None:
+    assert probe_job.in_log(f"{noise}\n{answer.to_line()}\n{noise}") == answer
+
+
+@given(st.text())
+def test_no_log_breaks_the_reading(log: str) -> None:
+    assert probe_job.in_log(f"mlp probe: {log}") is None or "time" in log
+
+
+@given(st.none() | texts, st.none() | st.dictionaries(texts, texts), texts)
+def test_a_question_arrives_as_it_was(uri: Any, remote: Any, folder: str) -> None:
+    question = Question(uri, remote, folder)
+    assert Question.from_json(question.to_json()) == question
+
+
+def test_the_probe_is_placed_as_a_stage_is_and_asks_for_no_gpu() -> None:
+    made = probe_job.job(
+        "p",
+        target(queue="q", node_selector={"a": "b"}, secrets=["s"], resources={"gpu": 4}),
+        "r/i:1",
+        Question(None, None, "f"),
+    )
+    pod = made["spec"]["template"]["spec"]
+    assert made["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "q"
+    assert made["spec"]["suspend"] is True
+    assert pod["nodeSelector"] == {"a": "b"}
+    assert pod["automountServiceAccountToken"] is False
+    assert GPU not in pod["containers"][0]["resources"]["limits"]
+    assert pod["containers"][0]["envFrom"] == [{"secretRef": {"name": "s"}}]
+
+
+# --- mlp.yaml -----------------------------------------------------------------------------------
+
+SECTION = {"kind": "kubernetes", "image": "r/i", "secrets": ["a", "no"], "resources": {"gpu": 2}}
+names = st.from_regex(r"[a-z][a-z0-9_]{0,5}", fullmatch=True).filter(
+    lambda name: yaml.safe_load(name) == name  # "no" is none
+)
+values = st.recursive(
+    st.none() | st.integers() | texts,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner, max_size=3),
+    max_leaves=8,
+)
+documents = st.fixed_dictionaries(
+    {"project": texts},
+    optional={
+        "launch": st.dictionaries(names, values, max_size=2),
+        "targets": st.none() | st.dictionaries(names, values, max_size=3),
+        "zzz": values,
+    },
+)
+
+
+@settings(deadline=None)  # ruamel.yaml is slow
+@given(documents, names, st.booleans(), st.integers(1, 6))
+def test_a_section_is_put_into_any_file_and_nothing_else_changes(
+    document: dict[str, Any], name: str, flow: bool, indent: int
+) -> None:
+    style = None if not flow else True
+    text = yaml.safe_dump(
+        document, sort_keys=False, allow_unicode=True, default_flow_style=style, indent=indent
+    )
+    document = yaml.safe_load(text)  # PyYAML does not read back every text that it writes
+    made = yaml.safe_load(with_section(text, "targets", name, SECTION))
+    targets = {**(document.get("targets") or {}), name: SECTION}
+    assert made == {**document, "targets": targets}
+
+
+COMMENTED = """\
+# about all
+project: demo   # the name
+
+launch:
+    train: { target: gpu,  nodes: 2 }
+
+targets:
+    # the first
+    gpu:
+        kind: kubernetes
+        image: 'r/i'   # quoted
+        secrets:
+          - a
+        # the end of gpu
+
+# about the rest
+envs:
+    prod: {tracking: {uri: "http://m"}}
+"""
+
+
+def test_comments_order_and_style_of_the_rest_are_kept() -> None:
+    made = with_section(COMMENTED, "targets", "cpu", SECTION)
+    lines = made.splitlines()
+    added = [line for line in lines if line not in COMMENTED.splitlines()]
+    kept = [line for line in lines if line not in added]
+    assert kept == COMMENTED.splitlines()
+    assert lines.index("    cpu:") == lines.index("        # the end of gpu") + 1
+
+
+def test_a_section_is_replaced_where_it_is() -> None:
+    made = with_section(COMMENTED, "targets", "gpu", SECTION)
+    assert yaml.safe_load(made)["targets"] == {"gpu": SECTION}
+    assert made.index("# the first") < made.index("gpu:\n") < made.index("# about the rest")
+
+
+# --- the command line ---------------------------------------------------------------------------
+
+CONFIG = """\
+project: demo
+launch: {train: {target: gpu, nodes: 3}}
+targets:
+  gpu: {kind: kubernetes, image: "127.0.0.1:1/demo:1", resources: {gpu: 2}, queue: q}
+  cpu: {kind: kubernetes, context: c, namespace: ml, image: r/cpu}
+"""
+NOBODY = """\
+apiVersion: v1
+kind: Config
+current-context: here
+clusters: [{name: c, cluster: {server: "https://127.0.0.1:1"}}]
+users: [{name: u, user: {token: t}}]
+contexts: [{name: here, context: {cluster: c, user: u}}]
+"""
+
+
+@pytest.fixture
+def in_project(project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """A project with two targets of a cluster where nobody answers."""
+    project.write({"mlp.yaml": CONFIG})
+    (tmp_path / "kubeconfig").write_text(NOBODY)
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
+    # Kubernetes' client looks at the variable only once.
+    constant = "kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION"
+    monkeypatch.setattr(constant, str(tmp_path / "kubeconfig"))
+    monkeypatch.chdir(project.root)
+    return project
+
+
+def document(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> Any:
+    capsys.readouterr()
+    assert call([*arguments, "--json"]) == code
+    return json.loads(capsys.readouterr().out)
+
+
+def test_targets_are_listed_with_the_stages_that_go_there(
+    in_project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gpu, cpu = document(capsys, "targets", "list")["targets"]
+    assert (gpu["name"], gpu["gpu"], gpu["queue"], gpu["stages"]) == ("gpu", 2, "q", ["train"])
+    assert (cpu["context"], cpu["namespace"], cpu["image"]) == ("c", "ml", "r/cpu")
+
+
+def test_a_cluster_that_does_not_answer_is_a_problem_and_the_rest_is_told(
+    in_project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = document(capsys, "targets", "check", "gpu", code=3)
+    checks = {check["name"]: check for check in found["checks"]}
+    assert checks["cluster"]["verdict"] == "problem"
+    assert "https://127.0.0.1:1" in checks["cluster"]["message"]
+    assert checks["remote"]["fix"] == "dvc remote add --default NAME s3://BUCKET/PATH"
+    assert checks["image"]["verdict"] == "unknown"
+    assert checks["pod"]["verdict"] == "unknown"
+
+
+def test_a_context_that_is_not_there_is_a_problem(
+    in_project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = document(capsys, "targets", "check", "cpu", code=3)
+    assert "'c'" in found["checks"][0]["message"]
+
+
+def test_a_remote_that_only_this_machine_has_is_a_problem(
+    in_project: Project, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    in_project.tool("dvc", "remote", "add", "--default", "here", str(tmp_path / "remote"))
+    found = document(capsys, "targets", "check", "gpu", code=3)
+    [remote] = [check for check in found["checks"] if check["name"] == "remote"]
+    assert remote["verdict"] == "problem"
+    assert "directory of this machine" in remote["message"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (["check", "gpuu"], 2, "did you mean 'gpu'?"),
+        (["check", "local"], 2, "mlp doctor"),
+        (["add", "gpu"], 3, "--force"),
+        (["add", "local"], 2, "this machine"),
+        (["add", "a.b"], 2, "no name"),
+        (["add", "new"], 5, "cannot reach the cluster"),
+        (["add", "new", "--context", "hree"], 3, "did you mean 'here'?"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_words(
+    in_project: Project,
+    arguments: list[str],
+    code: int,
+    told: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert call(["targets", *arguments]) == code
+    assert told in capsys.readouterr().err
+    assert (in_project.root / "mlp.yaml").read_text() == CONFIG
+
+
+def test_doctor_checks_a_target_too_and_refuses_an_unknown_one(
+    in_project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = document(capsys, "doctor", "--target", "gpu", code=3)
+    assert {"git", "cluster", "image", "remote"} <= {check["name"] for check in found["checks"]}
+    assert call(["doctor", "--target", "gpuu"]) == 2
+
+
+# --- what a cluster has, as it says so itself ---------------------------------------------------
+
+
+def objects(*names: str, **more: Any) -> dict[str, Any]:
+    return {"items": [{"metadata": {"name": name}, **more} for name in names]}
+
+
+def described(name: str, gpus: int, *taints: Any) -> dict[str, Any]:
+    status = {
+        "allocatable": {"cpu": "8", "pods": "10", "amd.com/gpu": str(gpus)},
+        "conditions": [{"type": "Ready", "status": "True"}],
+    }
+    return {"metadata": {"name": name}, "spec": {"taints": taints}, "status": status}
+
+
+HAS = {
+    "/version": {"gitVersion": "v1.34.4"},
+    "/api/v1/namespaces": objects("kube-system", "ml", "other"),
+    "/api/v1/namespaces/ml": {},
+    "/api/v1/nodes": {
+        "items": [described("a", 8, TAINT), described("b", 8, TAINT), described("c", 0)]
+    },
+    "/apis/kueue.x-k8s.io": {"preferredVersion": {"groupVersion": "kueue.x-k8s.io/v1beta1"}},
+    "/apis/kueue.x-k8s.io/v1beta1/namespaces/ml/localqueues": objects("gpus"),
+    "/api/v1/namespaces/ml/persistentvolumeclaims": objects("one", spec={}),
+    "/api/v1/namespaces/ml/services": objects("other", spec={}),
+    "/api/v1/namespaces/ml/secrets": {
+        "items": [
+            {"metadata": {"name": "minio"}, "type": "Opaque", "data": {"k": "aGlkZGVu"}},
+            {"metadata": {"name": "pull"}, "type": "kubernetes.io/dockerconfigjson"},
+        ]
+    },
+}
+
+
+@pytest.fixture
+def answering(in_project: Project) -> Iterator[Project]:
+    """The project, with a cluster behind its kubeconfig that answers with HAS."""
+
+    class Api(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            found = HAS.get(self.path.partition("?")[0])
+            body = json.dumps(found if found is not None else {"message": "none"}).encode()
+            self.send_response(200 if found is not None else 404)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base's name
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Api) as api:
+        threading.Thread(target=api.serve_forever, daemon=True).start()
+        config = yaml.safe_load(NOBODY)
+        config["clusters"][0]["cluster"]["server"] = f"http://127.0.0.1:{api.server_address[1]}"
+        config["contexts"][0]["context"]["namespace"] = "ml"
+        config["contexts"].append({"name": "there", "context": {"cluster": "c", "user": "u"}})
+        path = Path(os.environ["KUBECONFIG"])
+        path.write_text(yaml.safe_dump(config))
+        in_project.environ["KUBECONFIG"] = str(path)
+        yield in_project
+        api.shutdown()
+
+
+def test_everything_that_is_found_is_proposed(
+    answering: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = document(capsys, "targets", "add", "new", "--image", "r/new", "--dry-run")
+    assert shown["section"] == {
+        "kind": "kubernetes",
+        "context": "here",
+        "namespace": "ml",
+        "image": "r/new",
+        "resources": {"gpu": 8, "gpu_resource": "amd.com/gpu"},
+        "queue": "gpus",
+        "secrets": ["minio"],
+        "image_pull_secrets": ["pull"],
+        "tolerations": [{"key": "gpu", "operator": "Exists", "effect": "NoSchedule"}],
+    }
+    assert shown["next"][0] == "mlp build new"
+    found = {each["key"]: each["alternatives"] for each in shown["found"]}
+    assert (found["context"], found["namespace"]) == (["here", "there"], ["ml", "other"])
+    assert "hidden" not in json.dumps(shown)
+    assert (answering.root / "mlp.yaml").read_text() == CONFIG
+
+
+def test_a_queue_that_is_not_there_is_answered_with_those_that_are(
+    answering: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(["targets", "add", "new", "--image", "r/new", "--queue", "gpu"]) == 3
+    assert "(have: gpus), did you mean 'gpus'?" in capsys.readouterr().err
+
+
+def test_on_a_terminal_each_value_is_asked_for(answering: Project) -> None:
+    ours, theirs = os.openpty()
+    process = subprocess.Popen(
+        [str(BIN / "mlp"), "targets", "add", "new"],
+        cwd=answering.root,
+        env=answering.environ,
+        stdin=theirs,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    answers = {"context": "", "namespace": "", "image": "r/mine", "gpus": "2", "queue": ""}
+    os.write(ours, "".join(f"{line}\n" for line in [*answers.values(), "minio", ""]).encode())
+    _, err = process.communicate()
+    os.close(ours)
+    os.close(theirs)
+    assert process.returncode == 0, err.decode()
+    assert b"there are: here, there" in err
+    made = yaml.safe_load((answering.root / "mlp.yaml").read_text())["targets"]["new"]
+    assert (made["image"], made["resources"]["gpu"], made["queue"]) == ("r/mine", 2, "gpus")
+
+
+def test_clocks_that_differ_by_more_than_half_a_minute_are_a_problem() -> None:
+    from mlp.flows import target_probing
+
+    now = time.time()
+    question = Question(None, None, "f")
+
+    def clock(there: float) -> Check:
+        answer = Answer(there, 1000, "3.11", "0.1", None, None)
+        return [*target_probing.judge("gpu", question, answer, now - 5)][-1]
+
+    assert clock(now - 20).verdict == Verdict.OK
+    assert clock(now - 100).message == "the pod's clock is 95 s behind this machine's"
+    assert clock(now + 1000).verdict == Verdict.PROBLEM
