@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mlp.adapters import data
+from mlp.core.environment import LOCAL
 from mlp.core.errors import UsageError
 from mlp.core.nearest import did_you_mean
 from mlp.flows.project import Project
@@ -44,4 +45,6 @@ def launches(stages: Sequence[str], **given: object) -> Mapping[str, Mapping[str
     over = {name: value for name, value in given.items() if value is not None}
     if over.get("gpus"):
         over.setdefault("processes_per_node", over["gpus"])
+    if over.get("target") == LOCAL:  # which is one machine, whatever mlp.yaml has
+        over.setdefault("nodes", 1)
     return dict.fromkeys(stages, over) if over else {}

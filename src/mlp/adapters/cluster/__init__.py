@@ -16,14 +16,13 @@ from mlp.adapters.cluster.jobs import (
     create_service,
     delete_job,
     end_job,
-    follow_log,
     get_job,
     list_jobs,
-    print_log,
     spec_of,
     state_of,
     watch_job,
 )
+from mlp.adapters.cluster.logs import follow_log, print_log
 from mlp.adapters.cluster.looking import (
     Context,
     Secrets,
