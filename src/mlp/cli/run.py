@@ -42,7 +42,7 @@ def command(
         targets=stages,
         force=force,
         overrides=overrides,
-        launches=training.launches(training.chosen(loaded, stages), target=target),
+        launches=training.on_target(loaded, stages, target),
         detach=detach,
         show_all_ranks=all_ranks,
     )

@@ -69,10 +69,7 @@ def check(project: Project, target_name: str, nodes: int, deep: bool) -> list[Ch
     # DVC is not made for threads: it is read while nothing else is.
     remote = _remote(project)
     found = before_launch(project, target_name, settings, nodes, deep=deep) + [remote]
-    if deep and found[0].verdict == Verdict.OK:
-        connection = Cluster(settings.context, settings.namespace)
-        found += _probed(project, _Target(target_name, settings, nodes, connection), found)
-    return found
+    return found + (_probed(project, target_name, settings, found) if deep else [])
 
 
 def before_launch(
@@ -409,7 +406,9 @@ def _remote(project: Project) -> Check:
     return Check("remote", Verdict.OK, f"by way of DVC remote {remote.name} ({remote.url})")
 
 
-def _probed(project: Project, target: _Target, found: Sequence[Check]) -> list[Check]:
+def _probed(
+    project: Project, name: str, settings: KubernetesTarget, found: Sequence[Check]
+) -> list[Check]:
     """What a pod finds, where one can be made."""
     first = ("cluster", "namespace", "rights", "secrets")
     wrong = [c.name for c in found if c.name in first and c.verdict == Verdict.PROBLEM]
@@ -418,5 +417,6 @@ def _probed(project: Project, target: _Target, found: Sequence[Check]) -> list[C
     if any(c.name == "image" and c.verdict == Verdict.PROBLEM for c in found):
         told = "not tried: the image is not there yet, so nothing was asked from inside of a pod"
         return [Check("pod", Verdict.NOTE, told)]
-    image = building.image(project, target.name)
-    return target_probing.probe(project, target.name, target.settings, image, target.connection)
+    image = building.image(project, name)
+    connection = Cluster(settings.context, settings.namespace)
+    return target_probing.probe(project, name, settings, image, connection)

@@ -35,9 +35,13 @@ def stage(project: Project, named: str | None) -> str:
     return named
 
 
-def chosen(project: Project, stages: Sequence[str]) -> Sequence[str]:
-    """The stages that an option of the command line is about: those named, or all."""
-    return stages or [state.name for state in data.stages(project.root)]
+def on_target(
+    project: Project, stages: Sequence[str], target: str | None
+) -> Mapping[str, Mapping[str, Any]]:
+    """What `--target` says of the stages named, or of all."""
+    if target is None:
+        return {}
+    return launches(stages or [state.name for state in data.stages(project.root)], target=target)
 
 
 def launches(stages: Sequence[str], **given: object) -> Mapping[str, Mapping[str, Any]]:

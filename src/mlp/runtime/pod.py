@@ -41,6 +41,9 @@ def report(phase: str, message: str, code: int | None = None, log: Sequence[str]
     """Say why this container ends: read by `mlp jobs explain` from the pod's status."""
     masker = Masker(os.environ)
     words: dict[str, Any] = {"phase": phase, "code": code, "message": message}
+    peak = _peak_memory()
+    if peak is not None:
+        words["peak_memory"] = peak
     lines = list(log)
     text = masker.text(json.dumps({**words, "log": lines}))
     while lines and len(text.encode()) > _MAX_MESSAGE:
@@ -48,3 +51,11 @@ def report(phase: str, message: str, code: int | None = None, log: Sequence[str]
         text = masker.text(json.dumps({**words, "log": lines}))
     print(f"error: {masker.text(message)}", file=sys.stderr)  # noqa: T201 - the pod's log
     _TERMINATION_LOG.write_text(text, encoding="utf-8")
+
+
+def _peak_memory() -> int | None:
+    """The most bytes that this container has had at once, where the kernel tells (cgroup 2)."""
+    try:
+        return int(Path("/sys/fs/cgroup/memory.peak").read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return None

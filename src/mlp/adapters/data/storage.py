@@ -10,8 +10,15 @@ from mlp.adapters.data.project import opened
 from mlp.core.errors import ConfigurationError, MissingExtraError, RemoteError
 from mlp.core.secrets import is_secret_name, mask_urls
 
-# Remotes that a pod cannot reach, or that are no file systems.
+# What says who one is: pods have credentials of their own. The rest has a secret's name.
+_CREDENTIALS = ("access_key_id", "profile", "user", "credentialpath", "configpath", "keyfile")
+# Remotes that a pod cannot reach.
 _LOCAL = ("local", "file")
+# Half of a credential, or files of this machine: pods have their own, from a Secret.
+_OF_THIS_MACHINE = (
+    *("access_key_id", "profile", "credentialpath", "configpath"),
+    *("keyfile", "ask_password", "cert_path", "key_path"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +79,7 @@ class Storage:
 
 
 def remote_settings(path: Path) -> dict[str, str]:
-    """The settings of the default remote but for what is secret in them, as pods need them.
+    """The settings of the default remote but for credentials, as pods need them.
 
     Raises ConfigurationError where there is none, or one that only this machine has.
     """
@@ -92,7 +99,11 @@ def remote_settings(path: Path) -> dict[str, str]:
         settings = repo.config["remote"][name]
         return {
             "name": name,
-            **{k: mask_urls(str(v)) for k, v in settings.items() if not is_secret_name(k)},
+            **{
+                key: mask_urls(str(value))
+                for key, value in settings.items()
+                if not is_secret_name(key) and key not in _OF_THIS_MACHINE
+            },
         }
 
 
