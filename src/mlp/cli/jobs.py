@@ -15,7 +15,7 @@ _TARGET = click.option("--target", metavar="NAME", help="Look on this target onl
 def command() -> None:
     """List, follow, explain, cancel and finish the jobs of this project's stages.
 
-    JOB is a job's name, its beginning or end, its run, or its stage: the newest job of it.
+    JOB is a job's name or the beginning or end of it, or a run or a stage: the newest job of that.
     """
 
 
@@ -66,15 +66,22 @@ def logs(
     env: str | None,
     settings: tuple[str, ...],
 ) -> None:
-    """Print what a job's first rank printed."""
+    """Print what the first node of a job has printed, or the one that --node names."""
+    from mlp.cli import render
     from mlp.flows import jobs, project
 
+    printed = False
+
     def emit(line: bytes) -> None:
+        nonlocal printed
+        printed = True
         sys.stdout.buffer.write(line + b"\n")
         sys.stdout.buffer.flush()
 
     loaded = project.load(env=env, settings=settings)
-    jobs.logs(loaded, job, emit, target=target, node=node, follow=follow)
+    name = jobs.logs(loaded, job, emit, target=target, node=node, follow=follow)
+    if not printed:
+        render.note(f"nothing is printed yet\nnext:  mlp jobs explain {name}")
 
 
 @command.command(context_settings=_HELP)

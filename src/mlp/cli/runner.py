@@ -33,17 +33,25 @@ def run(project: Project, request: Request, *, dry_run: bool, as_json: bool) -> 
     def start(observer: running.Observer, line: Sequence[str]) -> RunResult:
         return running.execute(project, dataclasses.replace(request, command_line=line), observer)
 
-    return watched(start, as_json=as_json)
+    return watched(start, as_json=as_json, detach=request.detach)
 
 
-def watched(start: Callable[[running.Observer, Sequence[str]], RunResult], *, as_json: bool) -> int:
-    """Show a run that `start` makes, with its progress; returns the exit code."""
+def watched(
+    start: Callable[[running.Observer, Sequence[str]], RunResult],
+    *,
+    as_json: bool,
+    detach: bool = False,
+) -> int:
+    """Show a run that `start` makes, with its progress; returns the exit code.
+
+    130 where Ctrl-C ended it, or left a job of it alone; 0 where `detach` asked for that.
+    """
     signal.signal(signal.SIGTERM, _interrupt)
     result = start(_show_progress, ["mlp", *sys.argv[1:]])
     if result.error is not None and result.status != "KILLED":
         render.error(result.error)
     render.document(_as_document(result), _as_text(result), as_json=as_json)
-    if result.status == "KILLED":
+    if result.status == "KILLED" or (result.status == "DETACHED" and not detach):
         return 130
     return result.error.exit_code if result.error is not None else 0
 

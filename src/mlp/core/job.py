@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 MANAGED_BY = "mlp"
 
@@ -76,6 +76,8 @@ class JobSpec:
     experiment: str
     remote: Mapping[str, str]
     """Settings of the DVC remote, nothing secret among them."""
+    states: Mapping[str, str] = field(default_factory=dict)
+    """A digest of each input's content and of the params, for whoever attaches to compare with."""
     rendezvous_timeout: int = 600
     checkpoints: str | None = None
     """Below what checkpoints lie: a directory of the pods or an s3:// address; None: in the pod."""
@@ -111,6 +113,11 @@ class JobSpec:
         for name in ("commands", "inputs"):
             data[name] = tuple(data[name])
         return cls(**data)
+
+
+def state(value: object) -> str:
+    """A digest of the content of an input, or of params: short, for there may be many of them."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def bundle_path(digest: str) -> str:

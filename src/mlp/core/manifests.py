@@ -30,6 +30,7 @@ _CONTAINER_SECURITY = {
 # What the worker needs of the grace period for itself.
 _LAST_S = 5
 _QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
+_SECRET_PREFIX = "MLP_SECRET_"
 _GONE_NODE_TAINTS = ("node.kubernetes.io/unreachable", "node.kubernetes.io/not-ready")
 
 
@@ -178,7 +179,15 @@ def _container(name: str, module: str, spec: JobSpec, target: KubernetesTarget) 
                 "valueFrom": _field("metadata.labels['batch.kubernetes.io/controller-uid']"),
             },
         ],
-        "envFrom": [{"secretRef": {"name": secret}} for secret in target.secrets],
+        "envFrom": [
+            source
+            for secret in target.secrets
+            # And again under names that say so: what is in a Secret is masked wherever it turns up.
+            for source in (
+                {"secretRef": {"name": secret}},
+                {"secretRef": {"name": secret}, "prefix": _SECRET_PREFIX},
+            )
+        ],
         "resources": _resources(target),
         "volumeMounts": _mounts(target),
         "securityContext": _CONTAINER_SECURITY,
@@ -205,21 +214,26 @@ def _volumes(target: KubernetesTarget) -> list[Manifest]:
     shm: Manifest = {"medium": "Memory"}
     if target.resources.shm:
         shm["sizeLimit"] = target.resources.shm
-    claims = {volume.claim for volume in target.volumes}
-    if target.checkpoints and "://" not in target.checkpoints:
-        claims.add(target.checkpoints)
     return [
         {"name": "mlp", "emptyDir": {}},
         {"name": "shm", "emptyDir": shm},
         *(
-            {"name": f"claim-{claim}", "persistentVolumeClaim": {"claimName": claim}}
-            for claim in sorted(claims)
+            {"name": name, "persistentVolumeClaim": {"claimName": claim}}
+            for claim, name in _claims(target).items()
         ),
         *(
-            {"name": f"secret-{secret}", "secret": {"secretName": secret, "defaultMode": 0o440}}
-            for secret in sorted(target.secret_files)
+            {"name": f"secret-{i}", "secret": {"secretName": secret, "defaultMode": 0o440}}
+            for i, secret in enumerate(sorted(target.secret_files))
         ),
     ]
+
+
+def _claims(target: KubernetesTarget) -> dict[str, str]:
+    """The claims that are mounted, with the volume of each: its name may have no dot."""
+    claims = {volume.claim for volume in target.volumes}
+    if target.checkpoints and "://" not in target.checkpoints:
+        claims.add(target.checkpoints)
+    return {claim: f"claim-{i}" for i, claim in enumerate(sorted(claims))}
 
 
 def _mounts(target: KubernetesTarget) -> list[Manifest]:
@@ -227,18 +241,19 @@ def _mounts(target: KubernetesTarget) -> list[Manifest]:
         {"name": "mlp", "mountPath": jobs.POD_ROOT},
         {"name": "shm", "mountPath": "/dev/shm"},
     ]
+    claims = _claims(target)
     for volume in target.volumes:
         mounts.append(
             {
-                "name": f"claim-{volume.claim}",
+                "name": claims[volume.claim],
                 "mountPath": volume.path,
                 **({"readOnly": True} if volume.read_only else {}),
             }
         )
     if target.checkpoints and "://" not in target.checkpoints:
-        mounts.append({"name": f"claim-{target.checkpoints}", "mountPath": jobs.POD_CHECKPOINTS})
-    for secret, path in sorted(target.secret_files.items()):
-        mounts.append({"name": f"secret-{secret}", "mountPath": path, "readOnly": True})
+        mounts.append({"name": claims[target.checkpoints], "mountPath": jobs.POD_CHECKPOINTS})
+    for i, (_, path) in enumerate(sorted(target.secret_files.items())):
+        mounts.append({"name": f"secret-{i}", "mountPath": path, "readOnly": True})
     return mounts
 
 

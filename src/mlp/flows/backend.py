@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from mlp.adapters import data, params, tracking
+from mlp.core.environment import LOCAL
 from mlp.core.errors import UsageError
 from mlp.core.nearest import did_you_mean
 from mlp.core.pipeline import flatten
-
-_SETTINGS = ("target",)
+from mlp.flows import project as projects
 
 
 def make() -> Any:
@@ -29,13 +29,10 @@ def start(
 ) -> "subprocess.Popen[bytes]":
     """Start `mlp run` in `directory`, for a stage where the entry point has the name of one.
 
-    Raises UsageError for a parameter that is no param, or a setting that is not known.
+    `settings` may have a `target`: a name under `targets` in mlp.yaml, or "local". Raises
+    UsageError for a parameter that is no param, or a setting that is not known.
     """
-    for name, value in settings.items():
-        if name not in _SETTINGS or value != "local":
-            raise UsageError(
-                f"--backend-config: {name}={value!r} is not known", fix='{"target": "local"}'
-            )
+    launched = _target(directory, settings)
     stages = [state.name for state in data.stages(directory)]
     targets = [entry_point] if entry_point in stages else []
     if entry_point != "main" and not targets:
@@ -46,10 +43,28 @@ def start(
     known = list(flatten(params.read(directory / "params.yaml")))
     overrides = [f"--set={full_name(name, known)}={value}" for name, value in parameters.items()]
     return subprocess.Popen(
-        [sys.executable, "-m", "mlp", "run", *targets, *overrides],
+        [sys.executable, "-m", "mlp", "run", *targets, *launched, *overrides],
         cwd=directory,
         env={**os.environ, **variables},
     )
+
+
+def _target(directory: Path, settings: Mapping[str, Any]) -> list[str]:
+    """The options of `mlp run` that `settings` mean."""
+    known = [LOCAL, *projects.load(directory).config.targets]
+    problem = ""
+    for name, value in settings.items():
+        if name != "target":
+            problem = f"{name!r} is not known (have: target)"
+        elif value not in known:
+            have = ", ".join(known)
+            near = did_you_mean(str(value), known)
+            problem = f"target {value!r} is not in mlp.yaml (have: {have}){near}"
+    if problem:
+        raise UsageError(
+            f"--backend-config: {problem}", fix=f'--backend-config \'{{"target": "{known[-1]}"}}\''
+        )
+    return [f"--target={settings['target']}"] if "target" in settings else []
 
 
 def full_name(name: str, known: list[str]) -> str:

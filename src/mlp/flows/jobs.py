@@ -7,13 +7,17 @@ from dataclasses import dataclass
 from mlp.adapters import cluster, data
 from mlp.adapters.cluster import Cluster, Object, Phase
 from mlp.core import job as jobs
-from mlp.core.errors import MlpError, UsageError
+from mlp.core.errors import ConfigurationError, MlpError, UsageError
 from mlp.core.explanation import Explanation
 from mlp.core.job import JobSpec
 from mlp.core.nearest import did_you_mean
 from mlp.core.targets import KubernetesTarget
+from mlp.flows import submission
 from mlp.flows.project import Project
 from mlp.flows.running import Observer, Request, RunResult, execute
+
+# So many characters of a run's id are shown everywhere.
+_MIN_RUN = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,17 +97,17 @@ def logs(
     target: str | None = None,
     node: int = 0,
     follow: bool = False,
-) -> None:
-    """Hand on what node `node` of a job printed; with `follow` until the job has ended."""
+) -> str:
+    """Hand on what node `node` of a job printed, with `follow` until the job has ended; returns the
+    job's full name."""
     found = _find(project, reference, target)
     if not 0 <= node < found.spec.nodes:
         raise UsageError(f"job {found.name} has nodes 0 to {found.spec.nodes - 1}")
+    if not follow:
+        cluster.print_log(found.connection, found.name, node, jobs.MAIN_CONTAINER, emit)
+        return found.name
     stop = threading.Event()
     arguments = (found.connection, found.name, node, jobs.MAIN_CONTAINER, emit, stop)
-    if not follow:
-        stop.set()
-        cluster.print_log(found.connection, found.name, node, jobs.MAIN_CONTAINER, emit)
-        return
     reader = threading.Thread(target=cluster.follow_log, args=arguments, daemon=True)
     reader.start()
     for state in cluster.watch_job(found.connection, found.name):
@@ -111,6 +115,7 @@ def logs(
             break
     stop.set()
     reader.join()
+    return found.name
 
 
 def attach(
@@ -123,10 +128,12 @@ def attach(
 ) -> RunResult:
     """Wait for a job and finish what its submission left: outputs, `dvc.lock`, the run.
 
-    Works in another clone than the one that submitted it, at the same commit.
+    Works in another clone than the one that submitted it. Raises ConfigurationError, with nothing
+    changed, where the stage would be another here.
     """
     found = _find(project, reference, target)
     spec = found.spec
+    _refuse_another_stage(project, spec)
     missing = [name for name in spec.inputs if not (project.root / name).exists()]
     data.pull(project.root, missing)
     request = Request(
@@ -138,6 +145,24 @@ def attach(
         show_all_ranks=spec.show_all_ranks,
     )
     return execute(project, request, observer)
+
+
+def _refuse_another_stage(project: Project, spec: JobSpec) -> None:
+    """Raise ConfigurationError where DVC would write down that other code, data, params or another
+    command made the job's outputs."""
+    here = next((s for s in data.stages(project.root) if s.name == spec.stage), None)
+    changed = [f"the stage {spec.stage!r}"]
+    if here is not None:
+        states = submission.states(project.root, spec.stage, data.inputs(project.root, spec.stage))
+        names = {*states, *spec.states}
+        changed = sorted(name for name in names if states.get(name) != spec.states.get(name))
+        changed += ["the command"] if tuple(here.command) != tuple(spec.commands) else []
+    if changed:
+        raise ConfigurationError(
+            f"job {spec.name} was submitted with other versions than are here: "
+            f"{', '.join(changed)}",
+            fix="attach at the commit that it was submitted from; `git stash` puts changes aside",
+        )
 
 
 def _launch(spec: JobSpec) -> dict[str, object]:
@@ -170,38 +195,46 @@ def _manifests(project: Project, target: str) -> list[Object]:
 
 
 def _find(project: Project, reference: str, target: str | None) -> _Found:
-    """The job that `reference` means: by name, its beginning or end, its run, its stage.
+    """The job that `reference` means: by name, its stage, its run, the name's beginning or end.
 
-    Of a stage or a run with several, the newest. Raises UsageError where there is none.
+    Of a stage or a run with several, the newest. Raises UsageError where there is none, or where
+    several names begin or end so.
     """
-    names: list[str] = []
-    for name in _targets(project, target):
-        manifests = sorted(
-            _manifests(project, name),
-            key=lambda m: str(m["metadata"]["creationTimestamp"]),
-            reverse=True,
-        )
-        for manifest in manifests:
-            if _means(reference, manifest):
-                place = project.config.targets[name]
-                return _Found(name, place, _connect(project, name), manifest)
-        names += [str(manifest["metadata"]["name"]) for manifest in manifests]
+    found = [
+        _Found(name, project.config.targets[name], _connect(project, name), manifest)
+        for name in _targets(project, target)
+        for manifest in _manifests(project, name)
+    ]
+    found.sort(key=lambda job: str(job.manifest["metadata"]["creationTimestamp"]), reverse=True)
+    for means in (_is_named, _is_of):
+        matches = [job for job in found if means(reference, job)]
+        if matches:
+            return matches[0]
+    matches = [job for job in found if _is_part(reference, job.name)]
+    if len(matches) == 1:
+        return matches[0]
+    names = [job.name for job in matches or found]
+    problem = "several jobs are called like" if matches else "there is no job"
     raise UsageError(
-        f"there is no job {reference!r} (have: {', '.join(names) or 'none'})"
+        f"{problem} {reference!r} (have: {', '.join(names) or 'none'})"
         f"{did_you_mean(reference, names)}",
         fix="mlp jobs list",
     )
 
 
-def _means(reference: str, manifest: Object) -> bool:
-    metadata = manifest["metadata"]
-    name = str(metadata["name"])
-    return (
-        name.startswith(reference)
-        or name.endswith(reference)
-        or metadata["labels"][jobs.LABEL_RUN].startswith(reference)
-        or metadata["labels"][jobs.LABEL_STAGE] == jobs.label(reference)
-    )
+def _is_named(reference: str, job: _Found) -> bool:
+    return job.name == reference
+
+
+def _is_of(reference: str, job: _Found) -> bool:
+    """Whether a job is of the stage or the run that is meant."""
+    labels = job.manifest["metadata"]["labels"]
+    of_run = len(reference) >= _MIN_RUN and labels[jobs.LABEL_RUN].startswith(reference)
+    return of_run or bool(labels[jobs.LABEL_STAGE] == jobs.label(reference))
+
+
+def _is_part(reference: str, name: str) -> bool:
+    return bool(reference) and (name.startswith(reference) or name.endswith(reference))
 
 
 def _job(target: str, manifest: Object) -> Job:

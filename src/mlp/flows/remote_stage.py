@@ -12,8 +12,9 @@ import platform
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,7 @@ class RemoteStage:
         self._cluster = Cluster(self._target.context, self._target.namespace)
         self._masker = Masker(os.environ)
         self._marker = run.job(stage.stage_run_id)
+        self._made: Submitted | None = None
 
     def run(self) -> int:
         """Returns the exit code of the stage's command."""
@@ -58,7 +60,14 @@ class RemoteStage:
             return 0
         for left in (self._run.detached, self._run.failure):  # by an earlier life of the run
             left(self._stage.stage_run_id).unlink(missing_ok=True)
-        submitted = self._submit()
+        try:
+            submitted = self._submit()
+        except KeyboardInterrupt:
+            if self._made is None:
+                self._mark(None, ended=True)
+                self._note(f"interrupted before {self._stage.name} was submitted")
+                return 128 + signal.SIGINT
+            return self._interrupted(self._made)
         if self._header.get("detach"):
             return self._detach(submitted)
         following = Following(self._cluster, submitted.spec, self._target, self._name, self._note)
@@ -113,9 +122,12 @@ class RemoteStage:
             self._note(submission.plan_text(spec, shipment, self._name))
             checks.result()
         submission.push(self._place, shipment, self._note)
-        return submission.submit(
-            self._cluster, spec, self._target, _user(), anew=bool(self._header.get("force"))
-        )
+        with _undisturbed():  # Ctrl-C in between would leave a job that nobody knows of
+            self._made = submission.submit(
+                self._cluster, spec, self._target, _user(), anew=bool(self._header.get("force"))
+            )
+            self._mark(self._made, ended=False)
+        return self._made
 
     def _check(self) -> None:
         """Raise ConfigurationError for what would keep the job from running."""
@@ -209,6 +221,19 @@ class RemoteStage:
 
 def _next(name: str) -> str:
     return f"next:  mlp jobs logs -f {name}   mlp jobs attach {name}   mlp jobs cancel {name}"
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Let Ctrl-C wait until the block has ended."""
+    heard: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: heard.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if heard:
+        raise KeyboardInterrupt
 
 
 def _user() -> str:

@@ -6,7 +6,8 @@ is taken up where it stopped, and two that are the same become one job.
 
 import json
 import os
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,7 @@ class Place:
 class Shipment:
     """What a job needs from here: code, and inputs that DVC has."""
 
+    commands: Sequence[str]
     bundle: Bundle
     inputs: data.Inputs
     remote: Mapping[str, str]
@@ -51,7 +53,10 @@ def pack(place: Place, stage: str, target: KubernetesTarget) -> Shipment:
     """Gather what the stage needs. Raises ConfigurationError for what cannot travel."""
     from mlp.core.quantities import amount
 
-    inputs = data.inputs(place.root, stage)
+    with data.opened(place.root):  # once: each time costs a tenth of a second
+        inputs = data.inputs(place.root, stage)
+        remote = data.remote_settings(place.root)
+        commands = next(s.command for s in data.stages(place.root) if s.name == stage)
     files = git.shipped_files(place.top, git.ignored(place.root))
     listed = set(files)
     for name in inputs.plain:  # it may be ignored by git, and is needed all the same
@@ -62,7 +67,7 @@ def pack(place: Place, stage: str, target: KubernetesTarget) -> Shipment:
                 files.append(inner)
     memo = place.root / ".mlp" / "bundles"
     made = bundle.make(place.top, files, memo, int(amount(target.max_bundle)))
-    return Shipment(made, inputs, data.remote_settings(place.root))
+    return Shipment(commands, made, inputs, remote)
 
 
 def describe(
@@ -74,7 +79,7 @@ def describe(
     launch: Mapping[str, Any],
 ) -> JobSpec:
     """The stage as a job. `header` is the run's, `launch` the stage's section of mlp.yaml."""
-    commands = next(s.command for s in data.stages(place.root) if s.name == stage)
+    commands = shipment.commands
     workdir = os.path.relpath(place.workdir, place.top)
     identity = {
         "bundle": shipment.bundle.content,
@@ -102,11 +107,31 @@ def describe(
         run_id=header["run_id"],
         experiment=header["experiment"],
         remote=shipment.remote,
+        states=states(place.root, stage, shipment.inputs),
         rendezvous_timeout=target.rendezvous_timeout,
         checkpoints=_checkpoints(target, shipment.remote),
-        tracking_uri=target.tracking_uri,
+        tracking_uri=_without_login(target.tracking_uri),
         show_all_ranks=bool(header.get("show_all_ranks")),
     )
+
+
+def _without_login(address: str | None) -> str | None:
+    """The Job may be read by many: pods have MLFLOW_TRACKING_USERNAME and _PASSWORD of a Secret."""
+    return None if address is None else re.sub(r"://[^/@\s]*@", "://", address)
+
+
+def states(root: Path, stage: str, inputs: data.Inputs) -> dict[str, str]:
+    """A digest of each input of a stage and of its params, as they are now.
+
+    The same in a clone that has only the versions of DVC's data and not yet the data.
+    """
+    tracked = inputs.tracked
+    others = {
+        name: value
+        for name, value in data.input_states(root, stage).items()
+        if name not in tracked and not any(path.startswith(f"{name}/") for path in tracked)
+    }
+    return {name: jobs.state(value) for name, value in {**others, **tracked}.items()}
 
 
 def plan_text(spec: JobSpec, shipment: Shipment, target: str) -> str:

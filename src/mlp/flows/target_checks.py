@@ -68,7 +68,7 @@ def check(project: Project, target_name: str, nodes: int, deep: bool) -> list[Ch
     settings = find(project, target_name)
     # DVC is not made for threads: it is read while nothing else is.
     remote = _remote(project)
-    found = before_launch(project, target_name, settings, nodes, deep=deep) + [remote]
+    found = [*before_launch(project, target_name, settings, nodes, deep=deep), remote]
     return found + (_probed(project, target_name, settings, found) if deep else [])
 
 

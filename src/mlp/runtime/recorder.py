@@ -68,6 +68,8 @@ class Progress:
 def main(arguments: Sequence[str]) -> int:
     """Deliver each run; returns 0 when all of them are, 5 when something is left."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
+    # The address is printed with the password in it.
+    os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
     parser = argparse.ArgumentParser(prog="mlp.runtime.recorder", description=__doc__)
     parser.add_argument("--patience", type=float, default=_PATIENCE_S)
     parser.add_argument("directories", nargs="+", type=Path)

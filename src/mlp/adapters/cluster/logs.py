@@ -11,6 +11,8 @@ from mlp.core.errors import RemoteError
 _SILENCE_S = 25.0
 # A log may be silent for as long as the code is; then it is asked again.
 _LOG_SILENCE_S = 3600.0
+# Between two tries to read.
+_AGAIN_S = 1.0
 
 
 def follow_log(
@@ -41,10 +43,12 @@ def follow_log(
             seen, ended = _read_log(cluster, pod, container, seen, emit)
             if ended or stopping:
                 finished.add(pod["metadata"]["uid"])
+            else:  # the connection was lost, or the pod's node does not answer
+                stop.wait(_AGAIN_S)
         except (RemoteError, OSError):
             if stopping:
                 return
-            stop.wait(1.0)
+            stop.wait(_AGAIN_S)
 
 
 def print_log(
