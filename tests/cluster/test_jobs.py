@@ -180,6 +180,36 @@ def test_the_same_again_joins_the_same_job_in_the_same_run(make_remote: MakeRemo
         assert [run.info.status for run in trained] == ["FINISHED"]
         assert len(found.pipelines) == 2, "of prep, and this one"
 
+        outputs = (project.root / "model.txt").read_bytes()
+        once_more = project.mlp("jobs", "attach", job)
+        assert once_more.code == 0, once_more.err
+        assert "came with run" in once_more.out
+        assert (project.root / "model.txt").read_bytes() == outputs
+        cancelled = project.mlp("jobs", "cancel", job)
+        assert cancelled.code == 2, "it has ended"
+        assert recorded(project).pipelines[-1].info.status == "FINISHED"
+
+
+def test_other_code_is_another_run_and_the_job_before_is_told_of(make_remote: MakeRemote) -> None:
+    with prepared(make_remote) as project:
+        assert project.mlp("train", "--target", "gpu", "--detach").code == 0
+        first = project.job()
+        project.write({"train.py": f"{WAITING}# another idea\n"})
+        again = project.mlp("train", "--target", "gpu", "--detach", "--json")
+        assert again.code == 0, again.err
+        [second] = set(project.namespace.jobs()) - {first}
+        assert f"mlp jobs cancel {first}" in again.err
+        assert [stage["job"] for stage in again.document["stages"]][-1] == second
+        found = recorded(project)
+        trained = [run for run in found.all if run.data.tags.get("mlp.stage") == "train"]
+        assert {run.data.tags["mlp.job"] for run in trained} == {first, second}
+        assert found.pipelines[-1].data.tags["mlp.dirty"] == "true"
+
+        assert project.mlp("jobs", "cancel", "train").code == 0, "the newest"
+        assert project.namespace.jobs() == [first]
+        statuses = [run.info.status for run in recorded(project).pipelines]
+        assert statuses[-2:] == ["RUNNING", "KILLED"]
+
 
 def test_ctrl_c_leaves_the_job_alone_and_a_second_one_cancels_it(make_remote: MakeRemote) -> None:
     with prepared(make_remote) as project:
@@ -263,6 +293,10 @@ def test_cancel_takes_what_belongs_to_the_job_and_nothing_else(make_remote: Make
             assert refused.code == 2, "not one of ours"
         assert f"did you mean '{job}'?" in project.mlp("jobs", "logs", f"{job[:-3]}xyz").err
 
+        annotation = "mlp/user=somebody@else"
+        project.namespace.kubectl("annotate", "job", job, annotation, "--overwrite")
+        refused = project.mlp("jobs", "cancel", "train")
+        assert refused.code == 2, "somebody else's has to be named in full"
         done = project.mlp("jobs", "cancel", job)
         assert done.code == 0, done.err
         assert f"cancelled {job}" in done.err

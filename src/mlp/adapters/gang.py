@@ -24,7 +24,10 @@ def main(arguments: Sequence[str]) -> int:
         from torch.distributed.run import parse_args, run
     except ModuleNotFoundError as e:
         missing = MissingExtraError("training with several processes", "train", str(e))
-        print(f"error: {missing.message}\nfix:   {missing.fix}", file=sys.stderr)  # noqa: T201
+        fix = missing.fix
+        if environment.GANG_LOST in os.environ:  # in a pod, whose packages are its image's
+            fix = "add mlp-loop[train] to the image's requirements, then: mlp build"
+        print(f"error: {missing.message}\nfix:   {fix}", file=sys.stderr)  # noqa: T201
         return missing.exit_code
     try:
         run(parse_args(list(arguments)))

@@ -129,10 +129,15 @@ def attach(
     Finishes what `--detach` or Ctrl-C left: outputs, dvc.lock, the run. Works in any clone of the
     repository, at the commit that the job was submitted from.
     """
-    from mlp.cli import runner
+    from mlp.cli import render, runner
     from mlp.flows import jobs, project
 
     loaded = project.load(env=env, settings=settings)
+    done = jobs.received(loaded, job, target)
+    if done is not None:
+        text = f"the outputs of job {done.name} came with run {done.run_id[:8]}; nothing to do"
+        render.document({"job": done.name, "run_id": done.run_id}, text, as_json=json_output)
+        return 0
     return runner.watched(
         lambda observer, line: jobs.attach(loaded, job, observer, target=target, command_line=line),
         as_json=json_output,

@@ -138,7 +138,8 @@ class Following:
 def _words(state: JobState) -> str:
     if not state.reachable:
         return "the cluster does not answer; the job goes on, trying again"
-    lost = f" ({state.failed} pods were lost so far)" if state.failed else ""
+    pods = "1 pod" if state.failed == 1 else f"{state.failed} pods"
+    lost = f" ({pods} ended early so far)" if state.failed and not state.ended else ""
     if state.phase == Phase.WAITING and state.ready:
         return f"{state.ready} of {state.nodes} nodes run{lost}"
     of = f": {state.nodes} nodes" if state.nodes > 1 and state.phase == Phase.RUNNING else ""

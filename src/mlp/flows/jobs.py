@@ -4,15 +4,16 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from mlp.adapters import cluster, data
+from mlp.adapters import cluster, data, lock
 from mlp.adapters.cluster import Cluster, Object, Phase
 from mlp.core import job as jobs
 from mlp.core.errors import ConfigurationError, MlpError, UsageError
 from mlp.core.explanation import Explanation
+from mlp.core.identity import stage_run_id
 from mlp.core.job import JobSpec
 from mlp.core.nearest import did_you_mean
 from mlp.core.targets import KubernetesTarget
-from mlp.flows import submission
+from mlp.flows import launching, recording, submission
 from mlp.flows.project import Project
 from mlp.flows.running import Observer, Request, RunResult, execute
 
@@ -83,10 +84,41 @@ def explain(project: Project, reference: str, target: str | None = None) -> tupl
 
 
 def cancel(project: Project, reference: str, target: str | None = None) -> str:
-    """Delete a job and all that it owns; returns its name."""
+    """Delete a job that has not ended, and all that it owns; its run ends as KILLED. Returns its
+    name.
+
+    Raises UsageError for one that has ended, and for somebody else's unless it is named in full.
+    """
     found = _find(project, reference, target)
+    owner = found.manifest["metadata"].get("annotations", {}).get(jobs.ANNOTATION_USER, "")
+    if cluster.state_of(found.manifest).ended:
+        raise UsageError(f"job {found.name} has ended already", fix="mlp jobs list")
+    if owner != launching.user() and reference != found.name:
+        raise UsageError(
+            f"job {found.name} was submitted by {owner or 'somebody else'}",
+            fix=f"mlp jobs cancel {found.name}, if you mean it",
+        )
     cluster.delete_job(found.connection, found.name)
+    _end_run(project, found.spec)
     return found.name
+
+
+def _end_run(project: Project, spec: JobSpec) -> None:
+    """End the run of a job that nobody waits for; who waits for it ends it himself."""
+    if lock.is_held(project.layout.lock):
+        return
+    stage_run = stage_run_id(spec.run_id, spec.stage)
+    with (
+        recording.alone(project),
+        recording.started(
+            project, {"launch": {}}, ["mlp", "jobs", "cancel"], spec.run_id
+        ) as record,
+    ):
+        record.record(
+            "run_started", stage_run, parent=spec.run_id, name=spec.stage, stage=spec.stage
+        )
+        record.record("run_ended", stage_run, status="KILLED")
+        record.record("run_ended", status="KILLED")
 
 
 def logs(
@@ -147,6 +179,14 @@ def attach(
     return execute(project, request, observer)
 
 
+def received(project: Project, reference: str, target: str | None = None) -> JobSpec | None:
+    """The job, where there is nothing to attach to: its outputs came here already."""
+    spec = _find(project, reference, target).spec
+    run = project.layout.run(spec.run_id)
+    marker = launching.job_marker(run, stage_run_id(spec.run_id, spec.stage))
+    return spec if marker.get("received") and marker["name"] == spec.name else None
+
+
 def _refuse_another_stage(project: Project, spec: JobSpec) -> None:
     """Raise ConfigurationError where DVC would write down that other code, data, params or another
     command made the job's outputs."""
@@ -161,7 +201,7 @@ def _refuse_another_stage(project: Project, spec: JobSpec) -> None:
         raise ConfigurationError(
             f"job {spec.name} was submitted with other versions than are here: "
             f"{', '.join(changed)}",
-            fix="attach at the commit that it was submitted from; `git stash` puts changes aside",
+            fix="bring the files to what they were when it was submitted, such as by git checkout",
         )
 
 

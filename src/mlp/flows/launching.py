@@ -1,6 +1,8 @@
 """How the stages of a run are launched, and on which targets."""
 
+import getpass
 import json
+import platform
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -65,17 +67,19 @@ class PlannedJob:
     unknown: str = ""
 
 
-def planned_jobs(project: Project, launch: Launch, stages: Iterable[str]) -> tuple[PlannedJob, ...]:
+def planned_jobs(
+    project: Project, launch_header: Mapping[str, Any], stages: Iterable[str]
+) -> tuple[PlannedJob, ...]:
     """The jobs that `stages` would become. Nothing is pushed or made."""
     header = {
-        **launch.header,
+        **launch_header,
         "project": project.config.project,
         "experiment": project.config.experiment,
         "run_id": "0" * 32,  # drawn when the run begins
     }
     found = []
     for stage in stages:
-        section = pipeline.launch_of(launch.launches, stage)
+        section = pipeline.launch_of(launch_header["launch"], stage)
         name = str(section.get("target", LOCAL))
         if name != LOCAL:
             found.append(_planned_job(project, header, stage, name, section))
@@ -177,12 +181,64 @@ def _unfinished(project: Project, header: Mapping[str, Any]) -> str | None:
         return None
     newest = recording.header(runs[-1])
     same = all(newest.get(key) == header[key] for key in ("request", "launch", "attach"))
-    return runs[-1].run_id if same and has_unfinished_job(runs[-1]) else None
+    marker = _unfinished_job(runs[-1]) if same else None
+    return runs[-1].run_id if marker and _is_still(project, header, marker) else None
 
 
-def has_unfinished_job(run: RunLayout) -> bool:
-    """Whether a stage of the run is a job, or was to be one, whose end was not seen here."""
+def _unfinished_job(run: RunLayout) -> Mapping[str, Any] | None:
+    """The job that a stage of the run is, or was to be, and whose end was not seen here."""
     for path in run.path.glob("stages/*/job.json"):
-        if not json.loads(path.read_text(encoding="utf-8"))["ended"]:
-            return not run.failure(path.parent.name).exists()
-    return False
+        marker = job_marker(run, path.parent.name)
+        if not marker.get("ended", True) and not run.failure(path.parent.name).exists():
+            return marker
+    return None
+
+
+def _is_still(project: Project, header: Mapping[str, Any], marker: Mapping[str, Any]) -> bool:
+    """Whether the stage would be the same job now: code, data and params are what they were."""
+    launch = pipeline.launch_of(header["launch"], marker["stage"])
+    [planned] = planned_jobs(project, header, [marker["stage"]]) or [None]
+    if planned is None or not planned.manifests or not launch:
+        return False
+    return bool(planned.manifests[0]["metadata"]["name"] == marker["name"])
+
+
+def job_marker(run: RunLayout, stage_run_id: str) -> Mapping[str, Any]:
+    """What is known here of the job that a stage of a run is; {} where it is none."""
+    try:
+        marker: dict[str, Any] = json.loads(run.job(stage_run_id).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return marker
+
+
+def user() -> str:
+    """Who submits, and from which machine."""
+    try:
+        return f"{getpass.getuser()}@{platform.node()}"
+    except (KeyError, OSError):  # a container whose user has no name
+        return platform.node()
+
+
+def require_targets(project: Project, request: "Request") -> None:
+    """Check the targets of all stages that will run before the first of them does.
+
+    Raises ConfigurationError for what would keep a stage from running there.
+    """
+    launches = _launches(project, request)
+    if all(launch.get("target", LOCAL) == LOCAL for launch in launches.values()):
+        return
+    from mlp.core.targets import with_gpus
+    from mlp.flows import target_checks
+
+    wanted: dict[tuple[str, int | None], int] = {}
+    for stage in data.plan(project.root, request.targets, force=request.force):
+        launch = pipeline.launch_of(launches, stage.name)
+        name = launch.get("target", LOCAL)
+        if stage.runs and name != LOCAL:
+            key = (name, launch.get("gpus"))
+            wanted[key] = max(wanted.get(key, 1), launch.get("nodes", 1))
+    for (name, gpus), nodes in wanted.items():
+        data.remote_settings(project.root)
+        settings = with_gpus(target_checks.find(project, name), gpus)
+        target_checks.require(project, name, settings, nodes)

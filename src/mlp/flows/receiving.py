@@ -63,7 +63,7 @@ def _refuse_other_inputs(root: Path, spec: JobSpec, there: dict[str, object]) ->
         raise ConfigurationError(
             f"{', '.join(changed)} changed here since job {spec.name} was submitted: its outputs "
             "were made from other inputs",
-            fix=f"bring them back (`git stash`), then: mlp jobs attach {spec.name}",
+            fix=f"undo these changes, then: mlp jobs attach {spec.name}; or run the stage again",
         )
 
 

@@ -5,10 +5,8 @@ its first rank prints, and puts its outputs in place; ends with the exit code of
 Ctrl-C leaves the job alone, a second one cancels it.
 """
 
-import getpass
 import json
 import os
-import platform
 import signal
 import sys
 import time
@@ -22,16 +20,17 @@ from mlp.adapters import cluster, data
 from mlp.adapters.cluster import Cluster, JobState, Phase
 from mlp.adapters.journal import Journal
 from mlp.core import environment
-from mlp.core.errors import ConfigurationError, MlpError, RemoteError, UserCodeError
-from mlp.core.health import Verdict
+from mlp.core.errors import MlpError, RemoteError, UserCodeError
 from mlp.core.layout import RunLayout
 from mlp.core.secrets import Masker
 from mlp.core.targets import KubernetesTarget, with_gpus
+from mlp.flows import launching, receiving, submission, target_checks
 from mlp.flows import project as projects
-from mlp.flows import receiving, submission, target_checks
 from mlp.flows.following import Following
 from mlp.flows.submission import Submitted
 
+# So long what was checked when the run began is taken to be right.
+_FRESH_S = 60.0
 # How long a second Ctrl-C has to come.
 _SECOND_THOUGHT_S = 3.0
 
@@ -52,6 +51,7 @@ class RemoteStage:
         self._cluster = Cluster(self._target.context, self._target.namespace)
         self._masker = Masker(os.environ)
         self._marker = run.job(stage.stage_run_id)
+        self._life = f"{header['pid']} {header['started']}"
         self._made: Submitted | None = None
 
     def run(self) -> int:
@@ -64,7 +64,7 @@ class RemoteStage:
             submitted = self._submit()
         except KeyboardInterrupt:
             if self._made is None:
-                self._mark(None, ended=True)
+                self._mark(ended=True)
                 self._note(f"interrupted before {self._stage.name} was submitted")
                 return 128 + signal.SIGINT
             return self._interrupted(self._made)
@@ -81,20 +81,18 @@ class RemoteStage:
 
     def _done_before(self) -> bool:
         """Whether this is a later command of a stage with several: the job has run them all."""
-        try:
-            return bool(json.loads(self._marker.read_text(encoding="utf-8"))["received"])
-        except (FileNotFoundError, ValueError):
-            return False
+        marker = launching.job_marker(self._run, self._stage.stage_run_id)
+        return bool(marker.get("received")) and marker.get("life") == self._life
 
     def _submit(self) -> Submitted:
-        self._mark(None, ended=False)
+        self._mark()
         attached = self._header.get("attach")
         if attached:
             found = cluster.get_job(self._cluster, attached)
             submitted = Submitted(cluster.spec_of(found), found["metadata"]["uid"], False)
         else:
             submitted = self._submit_anew()
-        self._mark(submitted, ended=False)
+        self._mark(submitted.spec.name)
         how = "joined" if submitted.joined else "runs as"
         self._note(
             f"{self._stage.name} {how} job {submitted.spec.name} on {self._name}"
@@ -109,7 +107,7 @@ class RemoteStage:
 
     def _submit_anew(self) -> Submitted:
         with ThreadPoolExecutor(1) as beside:
-            checks = beside.submit(self._check)
+            checks = beside.submit(self._check_again)
             shipment = submission.pack(self._place, self._stage.name, self._target)
             spec = submission.describe(
                 self._place,
@@ -119,42 +117,53 @@ class RemoteStage:
                 self._stage.name,
                 self._stage.launch,
             )
+            self._mark(spec.name)  # by it, a kill from here on is known for what it was
             self._note(submission.plan_text(spec, shipment, self._name))
             checks.result()
         submission.push(self._place, shipment, self._note)
         with _undisturbed():  # Ctrl-C in between would leave a job that nobody knows of
             self._made = submission.submit(
-                self._cluster, spec, self._target, _user(), anew=bool(self._header.get("force"))
+                self._cluster,
+                spec,
+                self._target,
+                launching.user(),
+                anew=bool(self._header.get("force")),
             )
-            self._mark(self._made, ended=False)
+            self._mark(self._made.spec.name)
+        self._tell_of_others(self._made)
         return self._made
 
-    def _check(self) -> None:
-        """Raise ConfigurationError for what would keep the job from running."""
-        nodes = self._stage.launch.get("nodes", 1)
-        found = target_checks.before_launch(self._project, self._name, self._target, nodes)
-        problems = [check for check in found if check.verdict == Verdict.PROBLEM]
-        if problems:
-            raise ConfigurationError(
-                f"{self._stage.name} cannot run on {self._name}: {problems[0].message}",
-                fix=problems[0].fix,
-                cause="\n".join(f"{c.name}: {c.message}" for c in problems[1:])
-                or problems[0].cause,
-            )
+    def _check_again(self) -> None:
+        """What was right when the run began may have changed while other stages ran."""
+        if time.time() - float(self._header["started"]) > _FRESH_S:
+            nodes = self._stage.launch.get("nodes", 1)
+            target_checks.require(self._project, self._name, self._target, nodes)
 
-    def _mark(self, submitted: Submitted | None, *, ended: bool, received: bool = False) -> None:
+    def _tell_of_others(self, made: Submitted) -> None:
+        """Other code or params make another job; the one before is not ended for that."""
+        others = [
+            name
+            for name, user in submission.running(self._cluster, made.spec)
+            if user == launching.user() and name != made.spec.name
+        ]
+        for name in others:
+            self._note(f"job {name} of the same stage runs, too; mlp jobs cancel {name} ends it")
+
+    def _mark(
+        self, name: str | None = None, *, ended: bool = False, received: bool = False
+    ) -> None:
         """Write down how far this is, for `mlp run` after a kill and for the next command."""
-        text = json.dumps(
-            {
-                "name": submitted.spec.name if submitted else None,
-                "target": self._name,
-                "ended": ended,
-                "received": received,
-            }
-        )
+        state = {
+            "name": name,
+            "stage": self._stage.name,
+            "target": self._name,
+            "life": self._life,
+            "ended": ended,
+            "received": received,
+        }
         self._marker.parent.mkdir(parents=True, exist_ok=True)
         part = self._marker.with_suffix(".part")
-        part.write_text(text, encoding="utf-8")
+        part.write_text(json.dumps(state), encoding="utf-8")
         part.replace(self._marker)
 
     # --- the end ---------------------------------------------------------------------------------
@@ -165,7 +174,7 @@ class RemoteStage:
         began = time.monotonic()
         self._receive_record(submitted)
         count = receiving.receive(root, spec, uid)
-        self._mark(submitted, ended=True, received=True)
+        self._mark(spec.name, ended=True, received=True)
         what = "1 output is" if count == 1 else f"{count} outputs are"
         self._note(f"{what} in place after {time.monotonic() - began:.1f} s")
         return 0
@@ -174,13 +183,19 @@ class RemoteStage:
         """The exit code of the code that failed; an error where it is not the code's."""
         name = submitted.spec.name
         self._receive_record(submitted)
-        self._mark(submitted, ended=True)
+        self._mark(name, ended=True)
         if state.phase == Phase.GONE:
             again = f"mlp run {self._stage.name}"
             raise RemoteError(f"job {name} was deleted", fix=f"{again} submits it again")
         why = following.why()
         if why.code:
-            self._note(why.reason)
+            self._leave(
+                UserCodeError(
+                    f"stage {self._stage.name!r} failed on {self._name} with exit code {why.code}",
+                    cause="\n".join(why.log),
+                    fix=f"mlp jobs logs {name}",
+                )
+            )
             return why.code
         # Should it be that the remote lost something, the next submission looks.
         submission.Pushed(self._place.root, submitted.spec.remote["url"]).forget()
@@ -203,7 +218,7 @@ class RemoteStage:
         except KeyboardInterrupt:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             cluster.delete_job(self._cluster, submitted.spec.name)
-            self._mark(submitted, ended=True)
+            self._mark(submitted.spec.name, ended=True)
             self._note(f"cancelled job {submitted.spec.name}")
             return 128 + signal.SIGINT
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -214,6 +229,10 @@ class RemoteStage:
         self._run.detached(self._stage.stage_run_id).touch()
         self._note(f"{self._stage.name} goes on as job {name} on {self._name}\n{_next(name)}")
         return environment.DETACHED
+
+    def _leave(self, error: MlpError) -> None:
+        """Write down why the stage has failed, for `mlp run` to say."""
+        leave(error, self._run, self._stage)
 
     def _note(self, text: str) -> None:
         print(self._masker.text(text), file=sys.stderr, flush=True)  # noqa: T201 - progress
@@ -236,11 +255,17 @@ def _undisturbed() -> Iterator[None]:
         raise KeyboardInterrupt
 
 
-def _user() -> str:
-    try:
-        return f"{getpass.getuser()}@{platform.node()}"
-    except (KeyError, OSError):
-        return platform.node()
+def leave(error: MlpError, run: RunLayout, stage: environment.Stage) -> None:
+    """Write an error down for `mlp run`, which started the process that started this one."""
+    words = {
+        "message": error.message,
+        "fix": error.fix,
+        "cause": error.cause,
+        "exit_code": error.exit_code,
+    }
+    path = run.failure(stage.stage_run_id)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(words), encoding="utf-8")
 
 
 def main() -> int:
@@ -254,10 +279,7 @@ def main() -> int:
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except MlpError as e:
-        failure = {"message": e.message, "fix": e.fix, "cause": e.cause, "exit_code": e.exit_code}
-        path = run.failure(stage.stage_run_id)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(failure), encoding="utf-8")
+        leave(e, run, stage)
         return 1
 
 

@@ -70,6 +70,8 @@ class StageResult:
     outcome: Outcome
     seconds: float | None
     metrics: Mapping[str, float]
+    job: str | None = None
+    """The job of a cluster that it ran as."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +121,7 @@ def plan(project: Project, request: Request) -> RunPlan:
 def _plan(project: Project, request: Request, overrides: Sequence[Override]) -> RunPlan:
     stages = data.plan(project.root, request.targets, force=request.force)
     launch = launching.resolve(project, request)
-    jobs = launching.planned_jobs(project, launch, [s.name for s in stages if s.runs])
+    jobs = launching.planned_jobs(project, launch.header, [s.name for s in stages if s.runs])
     return RunPlan(stages, overrides, jobs)
 
 
@@ -141,6 +143,8 @@ def execute(project: Project, request: Request, observer: Observer) -> RunResult
         if changed is not None:
             data.count(project.root, request.targets)  # refuses before anything is changed
             params.write(project.root / "params.yaml", changed[0])
+        if request.attach is None:
+            launching.require_targets(project, request)
         with data.locked(project.root):  # DVC's files are read once for all that follows
             total = 1 if request.attach else data.count(project.root, request.targets)
             launch = launching.resolve(project, request)
@@ -276,7 +280,7 @@ class _Run:
         run_id = stage_run_id(self._record.run_id, stage)
         if state is None and self._record.run.detached(run_id).exists():
             self._record.record("run_detached", run_id)
-            self._results[stage] = StageResult(stage, Outcome.DETACHED, None, {})
+            self._results[stage] = StageResult(stage, Outcome.DETACHED, None, {}, self._job(run_id))
             self._observer(Progress(stage, len(self._results), self._total, Outcome.DETACHED))
             return
         ran = self._record.run.log(run_id).exists()
@@ -293,8 +297,12 @@ class _Run:
         if state is not None:
             self._states.append(state)
         outputs.record_stage(self._record, stage, state, outcome)
-        self._results[stage] = StageResult(stage, outcome, seconds, {})
+        job = self._job(run_id) if ran else None
+        self._results[stage] = StageResult(stage, outcome, seconds, {}, job)
         self._observer(Progress(stage, len(self._results), self._total, outcome, seconds))
+
+    def _job(self, stage_run: str) -> str | None:
+        return launching.job_marker(self._record.run, stage_run).get("name")
 
     def _record_outputs(self) -> Mapping[str, float]:
         of_stages, of_run = outputs.record_metrics(self._project.root, self._record, self._states)

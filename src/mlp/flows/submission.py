@@ -16,7 +16,7 @@ from mlp.adapters import bundle, cluster, data, git
 from mlp.adapters.bundle import Bundle
 from mlp.adapters.cluster import Cluster, ExistsError, Object, Phase
 from mlp.core import job as jobs
-from mlp.core.errors import RemoteError
+from mlp.core.errors import ConfigurationError, RemoteError
 from mlp.core.job import JobSpec
 from mlp.core.manifests import job as job_manifest
 from mlp.core.manifests import service as service_manifest
@@ -57,6 +57,17 @@ def pack(place: Place, stage: str, target: KubernetesTarget) -> Shipment:
         inputs = data.inputs(place.root, stage)
         remote = data.remote_settings(place.root)
         commands = next(s.command for s in data.stages(place.root) if s.name == stage)
+    for name in inputs.outside:
+        if not Path(name).is_relative_to(place.top):
+            raise ConfigurationError(
+                f"{stage} reads {name}, which is not in the repository: pods cannot have it",
+                fix="put it into the repository, or into the image or a volume of the target",
+            )
+    strange = [command for command in commands if not isinstance(command, str)]
+    if strange:
+        raise ConfigurationError(
+            f"a command of {stage} is {strange[0]!r}, which is no text", fix="put it in quotes"
+        )
     files = git.shipped_files(place.top, git.ignored(place.root))
     listed = set(files)
     for name in inputs.plain:  # it may be ignored by git, and is needed all the same
@@ -245,6 +256,23 @@ def submit(
             cluster.create_service(connection, service_manifest(theirs, target, uid))
         return Submitted(theirs, uid, theirs.run_id != spec.run_id)
     raise RemoteError(f"job {spec.name} keeps appearing and going", fix="try again")
+
+
+def running(connection: Cluster, spec: JobSpec) -> list[tuple[str, str]]:
+    """The jobs of the same stage that have not ended: name, and who submitted it."""
+    selector = ",".join(
+        f"{name}={value}"
+        for name, value in (
+            (jobs.LABEL_MANAGED_BY, jobs.MANAGED_BY),
+            (jobs.LABEL_PROJECT, jobs.label(spec.project)),
+            (jobs.LABEL_STAGE, jobs.label(spec.stage)),
+        )
+    )
+    return [
+        (job["metadata"]["name"], job["metadata"]["annotations"].get(jobs.ANNOTATION_USER, ""))
+        for job in cluster.list_jobs(connection, selector)
+        if not cluster.state_of(job).ended
+    ]
 
 
 def _existing(connection: Cluster, spec: JobSpec, anew: bool) -> Object | None:

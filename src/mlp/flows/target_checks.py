@@ -11,7 +11,7 @@ from mlp.adapters.cluster import Cluster, ForbiddenError, NotFoundError
 from mlp.core import image as images
 from mlp.core import target_fit
 from mlp.core.environment import LOCAL
-from mlp.core.errors import MlpError, UsageError
+from mlp.core.errors import ConfigurationError, MlpError, UsageError
 from mlp.core.health import Check, Verdict
 from mlp.core.nearest import did_you_mean
 from mlp.core.targets import KubernetesTarget
@@ -70,6 +70,19 @@ def check(project: Project, target_name: str, nodes: int, deep: bool) -> list[Ch
     remote = _remote(project)
     found = [*before_launch(project, target_name, settings, nodes, deep=deep), remote]
     return found + (_probed(project, target_name, settings, found) if deep else [])
+
+
+def require(project: Project, name: str, settings: KubernetesTarget, nodes: int) -> None:
+    """Raise ConfigurationError for what would keep a job of `nodes` pods from running."""
+    found = before_launch(project, name, settings, nodes)
+    problems = [check for check in found if check.verdict == Verdict.PROBLEM]
+    if problems:
+        first, *more = problems
+        raise ConfigurationError(
+            f"nothing can run on {name}: {first.message}",
+            fix=first.fix,
+            cause="\n".join(f"{check.name}: {check.message}" for check in more) or first.cause,
+        )
 
 
 def before_launch(

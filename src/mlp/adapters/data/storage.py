@@ -1,5 +1,6 @@
 """The default DVC remote as a place for files of ours: code bundles, what jobs leave behind."""
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -96,7 +97,10 @@ def remote_settings(path: Path) -> dict[str, str]:
                 f"the DVC remote {name!r} is a directory of this machine: pods cannot reach it",
                 fix="dvc remote add --default storage s3://BUCKET/PATH",
             )
-        settings = repo.config["remote"][name]
+        settings = dict(repo.config["remote"][name])
+        endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+        if endpoint and str(settings["url"]).startswith("s3://"):
+            settings.setdefault("endpointurl", endpoint)  # which pods do not have from here
         return {
             "name": name,
             **{

@@ -24,6 +24,8 @@ class Inputs:
     plain: Sequence[str]
     size: int
     """Bytes of what is tracked, as far as it is known."""
+    outside: Sequence[str] = ()
+    """Files beyond the project, absolute."""
 
 
 def inputs(path: Path, stage: str) -> Inputs:
@@ -35,9 +37,11 @@ def inputs(path: Path, stage: str) -> Inputs:
         loaded = _stage(repo, stage)
         tracked: dict[str, str] = {}
         plain: list[str] = []
+        outside: list[str] = []
         size = 0
         for dep in loaded.deps:
             if not dep.is_in_repo:
+                outside += [str(dep.fs_path)] if dep.protocol == "local" else []
                 continue
             name = _relative(repo, dep)
             outs = [out for out in _made_by(repo, str(dep.fs_path)) if out.use_cache]
@@ -58,7 +62,7 @@ def inputs(path: Path, stage: str) -> Inputs:
         for out in loaded.outs:
             if out.persist and out.hash_info and out.use_cache:
                 tracked[_relative(repo, out)] = str(out.hash_info.value)
-        return Inputs(tracked, plain, size)
+        return Inputs(tracked, plain, size, outside)
 
 
 def push(path: Path, names: Sequence[str]) -> int:
