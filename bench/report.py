@@ -1,8 +1,9 @@
 """Runs the benchmarks, all or those named, and writes `docs/benchmarks.md`.
 
-`python bench/report.py [startup pipeline_overhead logging_overhead million_points]`. What is not
-run this time is told from its last run, with that run's date. Ends with 0 also where a figure
-falls short: the page says so.
+`python bench/report.py [--cluster] [NAME...]`. Those that need a cluster, the one that KUBECONFIG
+names, run with `--cluster` or by name; that of a large gang wants a thousand simulated nodes there.
+What is not run this time is told from its last run, with that run's date. Ends with 0 also where a
+figure falls short: the page says so.
 """
 
 import argparse
@@ -20,7 +21,9 @@ from typing import Any
 import peers
 import turns
 
-BENCHMARKS = ("startup", "pipeline_overhead", "logging_overhead", "million_points")
+HERE_ONLY = ("startup", "pipeline_overhead", "logging_overhead", "million_points", "bundle")
+IN_A_CLUSTER = ("launching", "ddp_overhead", "gang")
+BENCHMARKS = (*HERE_ONLY, *IN_A_CLUSTER)
 HERE = Path(__file__).parent
 RESULTS = peers.ROOT / ".bench" / "results"
 PAGE = peers.ROOT / "docs" / "benchmarks.md"
@@ -28,10 +31,11 @@ _OURS = ("mlp-loop", "dvc", "mlflow", "pytorch-lightning", "torch")
 _INTRODUCTION = """\
 # Benchmarks
 
-Written by `make bench` (`bench/report.py`). Every figure is a ratio to a peer that did the same
+Written by `make bench` (`bench/report.py`). A figure in x is a ratio to a peer that did the same
 work on the same machine in the same minutes: the commands alternate, and what is told is the median
 of several turns. Each peer has a virtual environment of its own, with pinned versions
-(`bench/requirements-*.txt`).
+(`bench/requirements-*.txt`). What is launched in a cluster is measured against the same by hand, on
+one that shares this machine: `docs/scale.md` says what that leaves open.
 """
 
 
@@ -39,7 +43,9 @@ def main() -> None:
     """Run what is asked for, then write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(BENCHMARKS))
-    names = parser.parse_args().names or BENCHMARKS
+    parser.add_argument("--cluster", action="store_true", help="also those that need a cluster")
+    options = parser.parse_args()
+    names = options.names or (BENCHMARKS if options.cluster else HERE_ONLY)
     for name in names:
         if name not in BENCHMARKS:
             parser.error(f"there is no benchmark {name!r} (have: {', '.join(BENCHMARKS)})")

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 DONE, FAILED = b"done\n", b"failed\n"
-_RETRY_S = 0.2
+_RETRY_S, _MAX_RETRY_S = 0.2, 2.0
 
 
 @dataclass
@@ -102,13 +102,15 @@ class Member:
 
 def _connect(host: str, port: int, timeout: float) -> socket.socket:
     until = time.monotonic() + timeout
+    wait = _RETRY_S
     while True:
         try:
             connection = socket.create_connection((host, port), timeout=5)
         except OSError as e:  # no address yet, or nobody listens yet
             if time.monotonic() > until:
                 raise TimeoutError(f"{host} has not answered for {timeout:.0f} s: {e}") from e
-            time.sleep(_RETRY_S)
+            time.sleep(wait)
+            wait = min(wait * 2, _MAX_RETRY_S)  # each asks the DNS: a thousand nodes often enough
             continue
         connection.settimeout(None)
         _keep_alive(connection)

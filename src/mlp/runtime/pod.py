@@ -18,8 +18,13 @@ _MAX_MESSAGE = 4000
 
 
 def spec(environ: Mapping[str, str] = os.environ) -> JobSpec:
-    """The job that this pod is part of."""
-    return JobSpec.from_json(environ[jobs.SPEC_VARIABLE])
+    """The job that this pod is part of. Ends the process, with words, for one of another mlp."""
+    try:
+        return JobSpec.from_json(environ[jobs.SPEC_VARIABLE])
+    except (TypeError, ValueError) as e:
+        text = f"the image has another version of mlp than submitted the job: `mlp build` ({e})"
+        report("bundle", text)
+        sys.exit(jobs.EXIT_FAILED)
 
 
 def node(environ: Mapping[str, str] = os.environ) -> int:

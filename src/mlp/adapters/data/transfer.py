@@ -157,7 +157,9 @@ def _made_by(repo: "Repo", path: str) -> "list[Output]":
     from dvc.exceptions import OutputNotFoundError
 
     try:
-        found: list[Output] = repo.find_outs_by_path(path, recursive=True, strict=False)
+        # With the outputs given, DVC does not make a graph of them first.
+        outs = list(repo.index.outs)
+        found: list[Output] = repo.find_outs_by_path(path, outs, recursive=True, strict=False)
     except OutputNotFoundError:
         return []
     return found
