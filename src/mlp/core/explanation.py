@@ -68,7 +68,7 @@ def explain(observation: Observation, target: KubernetesTarget, target_name: str
     if job is None:
         why = "the cluster does not have it: it was deleted, or its ttl is over"
         return Explanation(State.GONE, why, again, final=True)
-    if is_true(job, "Complete"):
+    if is_true(job, "Complete") or is_true(job, "SuccessCriteriaMet"):
         return Explanation(State.DONE, _done(job, seen), final=True)
     ended = failure.endings(seen, target, target_name)
     refused = next((c for kind in ("Failed", "FailureTarget") if (c := _true(job, kind))), None)

@@ -99,10 +99,6 @@ def _nodes(
     places = sum(_places(wanted, n.allocatable) for n in tolerated)
     if places == 0:
         return _too_large(name, target, wanted, tolerated)
-    away = [n for n in found if not n.ready and _selected(n, target)]
-    if places < gang <= places + sum(_places(wanted, n.allocatable) for n in away):
-        told = f"room for {places} of {gang} pods: {len(away)} nodes are not ready now"
-        return Check("nodes", Verdict.NOTE, f"{told}; a job waits for them", "kubectl get nodes")
     if places < gang:
         return Check(
             "nodes",

@@ -3,8 +3,9 @@
 import getpass
 import json
 import platform
+import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from mlp.adapters import data, lock
@@ -220,25 +221,25 @@ def user() -> str:
         return platform.node()
 
 
-def require_targets(project: Project, request: "Request") -> None:
-    """Check the targets of all stages that will run before the first of them does.
+def checked(project: Project, request: "Request", launch: Launch) -> Launch:
+    """`launch`, with the targets looked at where a stage runs here before one runs there.
 
-    Raises ConfigurationError for what would keep a stage from running there.
+    Where the first one that runs has a target, it looks itself, while it packs. Raises
+    ConfigurationError for what would keep a stage from running.
     """
-    launches = _launches(project, request)
-    if all(launch.get("target", LOCAL) == LOCAL for launch in launches.values()):
-        return
+    if request.attach is not None or not launch.header["targets"]:
+        return launch
     from mlp.core.targets import with_gpus
     from mlp.flows import target_checks
 
-    wanted: dict[tuple[str, int | None], int] = {}
-    for stage in data.plan(project.root, request.targets, force=request.force):
-        launch = pipeline.launch_of(launches, stage.name)
-        name = launch.get("target", LOCAL)
-        if stage.runs and name != LOCAL:
-            key = (name, launch.get("gpus"))
-            wanted[key] = max(wanted.get(key, 1), launch.get("nodes", 1))
-    for (name, gpus), nodes in wanted.items():
-        data.remote_settings(project.root)
-        settings = with_gpus(target_checks.find(project, name), gpus)
-        target_checks.require(project, name, settings, nodes)
+    plan = data.plan(project.root, request.targets, force=request.force)
+    sections = [pipeline.launch_of(launch.launches, stage.name) for stage in plan if stage.runs]
+    remote = [section for section in sections if section.get("target", LOCAL) != LOCAL]
+    if not remote or remote[0] is sections[0]:
+        return launch
+    data.remote_settings(project.root)
+    for section in {json.dumps(section): section for section in remote}.values():
+        name = str(section["target"])
+        settings = with_gpus(target_checks.find(project, name), section.get("gpus"))
+        target_checks.require(project, name, settings, section.get("nodes", 1))
+    return replace(launch, header={**launch.header, "checked": time.time()})

@@ -135,7 +135,7 @@ class RemoteStage:
 
     def _check_again(self) -> None:
         """What was right when the run began may have changed while other stages ran."""
-        if time.time() - float(self._header["started"]) > _FRESH_S:
+        if time.time() - float(self._header.get("checked", 0)) > _FRESH_S:
             nodes = self._stage.launch.get("nodes", 1)
             target_checks.require(self._project, self._name, self._target, nodes)
 

@@ -143,11 +143,9 @@ def execute(project: Project, request: Request, observer: Observer) -> RunResult
         if changed is not None:
             data.count(project.root, request.targets)  # refuses before anything is changed
             params.write(project.root / "params.yaml", changed[0])
-        if request.attach is None:
-            launching.require_targets(project, request)
         with data.locked(project.root):  # DVC's files are read once for all that follows
             total = 1 if request.attach else data.count(project.root, request.targets)
-            launch = launching.resolve(project, request)
+            launch = launching.checked(project, request, launching.resolve(project, request))
             with recording.started(
                 project, launch.header, request.command_line, launch.continues
             ) as record:

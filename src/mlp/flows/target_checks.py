@@ -181,7 +181,14 @@ def _inside(target: _Target, threads: ThreadPoolExecutor, deep: bool) -> list[Ch
 
     def fits(found: Sequence[target_fit.Node]) -> Iterable[Check]:
         taken = _or_none(used) if used else None
-        yield target_fit.nodes(target.name, settings, target.nodes, found, taken)
+        check = target_fit.nodes(target.name, settings, target.nodes, found, taken)
+        if check.verdict == Verdict.PROBLEM:
+            back = [dataclasses.replace(node, ready=True) for node in found]
+            then = target_fit.nodes(target.name, settings, target.nodes, back)
+            if then.verdict == Verdict.OK:
+                told = f"{check.message}, until nodes that are away are back"
+                check = dataclasses.replace(check, verdict=Verdict.NOTE, message=told)
+        yield check
 
     found = [rights]
     found += _judged(

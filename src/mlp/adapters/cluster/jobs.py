@@ -58,11 +58,13 @@ def state_of(job: Object) -> JobState:
     nodes = int(spec.get("completions") or 1)
     true = {c["type"] for c in status.get("conditions", []) if c.get("status") == "True"}
     ready = int(status.get("ready") or 0)
+    # The first of each pair comes at once. The second one waits until no pod is terminating, which
+    # one on a node that is lost is for as long as that node is.
     phase = (
         Phase.COMPLETE
-        if "Complete" in true
+        if true & {"SuccessCriteriaMet", "Complete"}
         else Phase.FAILED
-        if "Failed" in true
+        if true & {"FailureTarget", "Failed"}
         else Phase.GONE
         if "deletionTimestamp" in job.get("metadata", {})
         else Phase.SUSPENDED

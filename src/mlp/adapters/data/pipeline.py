@@ -82,8 +82,10 @@ def count(path: Path, targets: Sequence[str]) -> int:
 def plan(path: Path, targets: Sequence[str], *, force: bool) -> tuple[PlannedStage, ...]:
     """What `reproduce` would do, in its order; a stage below one that runs is taken to run too."""
     with opened(path) as repo:
+        from dvc.repo import lock_repo
+
         order = _order(repo, targets)
-        with repo.lock:
+        with lock_repo(repo):
             return _plan(order, force)
 
 
