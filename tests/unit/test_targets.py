@@ -23,6 +23,8 @@ from mlp.core.health import Check, Verdict
 from mlp.core.probe_job import Answer, Question
 from mlp.core.target_fit import Node
 from mlp.core.targets import KubernetesTarget
+from mlp.flows import target_checks
+from mlp.flows.project import load
 from tests.conftest import BIN, Project
 
 GPU = "nvidia.com/gpu"
@@ -449,7 +451,9 @@ HAS = {
         "items": [described("a", 8, TAINT), described("b", 8, TAINT), described("c", 0)]
     },
     "/apis/kueue.x-k8s.io": {"preferredVersion": {"groupVersion": "kueue.x-k8s.io/v1beta1"}},
-    "/apis/kueue.x-k8s.io/v1beta1/namespaces/ml/localqueues": objects("gpus"),
+    "/apis/kueue.x-k8s.io/v1beta1/namespaces/ml/localqueues": objects(
+        "gpus", status={"pendingWorkloads": 3, "admittedWorkloads": 1}
+    ),
     "/api/v1/namespaces/ml/persistentvolumeclaims": objects("one", spec={}),
     "/api/v1/namespaces/ml/services": objects("other", spec={}),
     "/api/v1/namespaces/ml/secrets": {
@@ -553,3 +557,11 @@ def test_clocks_that_differ_by_more_than_half_a_minute_are_a_problem() -> None:
     assert clock(now - 20).verdict == Verdict.OK
     assert clock(now - 100).message == "the pod's clock is 95 s behind this machine's"
     assert clock(now + 1000).verdict == Verdict.PROBLEM
+
+
+def test_a_queue_tells_how_many_wait_in_it(answering: Project) -> None:
+    loaded = load(answering.root, settings=["targets.gpu.queue=gpus", "targets.gpu.namespace=ml"])
+    target = loaded.config.targets["gpu"].model_copy(update={"context": "here"})
+    checks = target_checks.before_launch(loaded, "gpu", target, 1)
+    [queue] = [check for check in checks if check.name == "queue"]
+    assert queue.message == "LocalQueue gpus is there: 3 wait in it, 1 were let in"

@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +20,8 @@ from mlp.adapters import cluster, data
 from mlp.adapters.cluster import Cluster, JobState, Phase
 from mlp.adapters.journal import Journal
 from mlp.core import environment
-from mlp.core.errors import MlpError, RemoteError, UserCodeError
+from mlp.core.errors import MlpError, RemoteError, UserCodeError, from_os_error
+from mlp.core.health import Check
 from mlp.core.layout import RunLayout
 from mlp.core.secrets import Masker
 from mlp.core.targets import KubernetesTarget, with_gpus
@@ -119,7 +120,9 @@ class RemoteStage:
             )
             self._mark(spec.name)  # by it, a kill from here on is known for what it was
             self._note(submission.plan_text(spec, shipment, self._name))
-            checks.result()
+            for check in checks.result():
+                if check.name == "queue":
+                    self._note(f"  queue  {check.message}")
         submission.push(self._place, shipment, self._note)
         with _undisturbed():  # Ctrl-C in between would leave a job that nobody knows of
             self._made = submission.submit(
@@ -133,11 +136,12 @@ class RemoteStage:
         self._tell_of_others(self._made)
         return self._made
 
-    def _check_again(self) -> None:
+    def _check_again(self) -> Sequence[Check]:
         """What was right when the run began may have changed while other stages ran."""
-        if time.time() - float(self._header.get("checked", 0)) > _FRESH_S:
-            nodes = self._stage.launch.get("nodes", 1)
-            target_checks.require(self._project, self._name, self._target, nodes)
+        if time.time() - float(self._header.get("checked", 0)) < _FRESH_S:
+            return ()
+        nodes = self._stage.launch.get("nodes", 1)
+        return target_checks.require(self._project, self._name, self._target, nodes)
 
     def _tell_of_others(self, made: Submitted) -> None:
         """Other code or params make another job; the one before is not ended for that."""
@@ -189,13 +193,12 @@ class RemoteStage:
             raise RemoteError(f"job {name} was deleted", fix=f"{again} submits it again")
         why = following.why()
         if why.code:
-            self._leave(
-                UserCodeError(
-                    f"stage {self._stage.name!r} failed on {self._name} with exit code {why.code}",
-                    cause="\n".join(why.log),
-                    fix=f"mlp jobs logs {name}",
-                )
+            failed = UserCodeError(
+                f"stage {self._stage.name!r} failed on {self._name} with exit code {why.code}",
+                cause="\n".join(why.log),
+                fix=f"mlp jobs logs {name}",
             )
+            leave(failed, self._run, self._stage)
             return why.code
         # Should it be that the remote lost something, the next submission looks.
         submission.Pushed(self._place.root, submitted.spec.remote["url"]).forget()
@@ -229,10 +232,6 @@ class RemoteStage:
         self._run.detached(self._stage.stage_run_id).touch()
         self._note(f"{self._stage.name} goes on as job {name} on {self._name}\n{_next(name)}")
         return environment.DETACHED
-
-    def _leave(self, error: MlpError) -> None:
-        """Write down why the stage has failed, for `mlp run` to say."""
-        leave(error, self._run, self._stage)
 
     def _note(self, text: str) -> None:
         print(self._masker.text(text), file=sys.stderr, flush=True)  # noqa: T201 - progress
@@ -278,8 +277,8 @@ def main() -> int:
         return RemoteStage(header, run, stage).run()
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
-    except MlpError as e:
-        leave(e, run, stage)
+    except (MlpError, OSError) as e:
+        leave(from_os_error(e) if isinstance(e, OSError) else e, run, stage)
         return 1
 
 

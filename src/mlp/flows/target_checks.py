@@ -72,8 +72,8 @@ def check(project: Project, target_name: str, nodes: int, deep: bool) -> list[Ch
     return found + (_probed(project, target_name, settings, found) if deep else [])
 
 
-def require(project: Project, name: str, settings: KubernetesTarget, nodes: int) -> None:
-    """Raise ConfigurationError for what would keep a job of `nodes` pods from running."""
+def require(project: Project, name: str, settings: KubernetesTarget, nodes: int) -> Sequence[Check]:
+    """What `before_launch` finds; ConfigurationError for what would keep the job from running."""
     found = before_launch(project, name, settings, nodes)
     problems = [check for check in found if check.verdict == Verdict.PROBLEM]
     if problems:
@@ -83,6 +83,7 @@ def require(project: Project, name: str, settings: KubernetesTarget, nodes: int)
             fix=first.fix,
             cause="\n".join(f"{check.name}: {check.message}" for check in more) or first.cause,
         )
+    return found
 
 
 def before_launch(
@@ -375,7 +376,16 @@ def _queue(target: _Target, queues: Mapping[str, Any] | None) -> Iterator[Check]
                 cause=str(down[0].get("message", "")),
             )
         else:
-            yield Check("queue", Verdict.OK, f"LocalQueue {name} is there")
+            yield Check("queue", Verdict.OK, f"LocalQueue {name} is there{_waiting(queues[name])}")
+
+
+def _waiting(queue: Mapping[str, Any]) -> str:
+    """How many jobs are in front of a new one, as far as Kueue counts them."""
+    status = queue.get("status", {})
+    pending, admitted = status.get("pendingWorkloads"), status.get("admittedWorkloads")
+    if pending is None:
+        return ""
+    return f": {pending} wait in it" + (f", {admitted} were let in" if admitted else "")
 
 
 # --- image and data -----------------------------------------------------------------------------
