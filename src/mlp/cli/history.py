@@ -126,6 +126,8 @@ def _stage(run: RunRecord) -> tuple[str, str, str, str]:
     outcome = run.tags.get(Tag.OUTCOME, run.status.lower())
     made_by = run.tags.get(Tag.CACHED_FROM)
     shown = f"{outcome} (run {made_by[:8]})" if made_by else outcome
+    if Tag.NODE in run.tags:
+        shown += f" on {run.tags.get(Tag.TARGET, 'a cluster')}, {run.tags[Tag.NODE]}"
     metrics = "  ".join(f"{k} {v:.4g}" for k, v in sorted(run.metrics.items())[:_SHOWN_METRICS])
     return run.stage or run.name, shown, render.duration(run.duration), metrics
 

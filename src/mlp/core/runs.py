@@ -17,6 +17,14 @@ class Tag:
     COMMIT = "mlflow.source.git.commit"
     DIRTY = "mlp.dirty"
     REPRODUCES = "mlp.reproduces"
+    # Of a stage that ran in a cluster.
+    TARGET = "mlp.target"
+    JOB = "mlp.job"
+    POD = "mlp.pod"
+    NODE = "mlp.node"
+    IMAGE = "mlp.image"
+    WORLD_SIZE = "mlp.world_size"
+    RAN_IN = "mlp.ran_in"  # the run whose job it was, where another one submitted it before
     COMMAND_LINE = "mlp.command_line"
 
 

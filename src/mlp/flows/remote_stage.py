@@ -23,6 +23,7 @@ from mlp.core import environment
 from mlp.core.errors import MlpError, RemoteError, UserCodeError, from_os_error
 from mlp.core.health import Check
 from mlp.core.layout import RunLayout
+from mlp.core.runs import Tag
 from mlp.core.secrets import Masker
 from mlp.core.targets import KubernetesTarget, with_gpus
 from mlp.flows import launching, receiving, submission, target_checks
@@ -100,9 +101,9 @@ class RemoteStage:
             + (f", submitted by run {submitted.spec.run_id[:8]}" if submitted.joined else "")
         )
         journal = Journal(str(self._run.events), self._masker.text)
-        tags = {"mlp.job": submitted.spec.name, "mlp.target": self._name}
+        tags = {Tag.JOB: submitted.spec.name, Tag.TARGET: self._name}
         if submitted.joined:
-            tags["mlp.ran_in"] = submitted.spec.run_id
+            tags[Tag.RAN_IN] = submitted.spec.run_id
         journal.record("tags", self._stage.stage_run_id, values=tags)
         return submitted
 

@@ -20,6 +20,7 @@ from mlp.core import job as jobs
 from mlp.core.failure import ANOTHER_FAILED
 from mlp.core.identity import stage_run_id
 from mlp.core.job import JobSpec
+from mlp.core.runs import Tag
 from mlp.core.secrets import Masker
 from mlp.runtime import command, pod
 from mlp.runtime.finish_line import DONE, FAILED, FinishLine, Member
@@ -143,11 +144,11 @@ class Worker:
         if self._node != 0:
             return
         tags = {
-            "mlp.job": self._spec.name,
-            "mlp.pod": os.environ.get("MLP_POD", ""),
-            "mlp.node": os.environ.get("MLP_NODE", ""),
-            "mlp.image": self._spec.image,
-            "mlp.world_size": str(self._spec.world_size),
+            Tag.JOB: self._spec.name,
+            Tag.POD: os.environ.get("MLP_POD", ""),
+            Tag.NODE: os.environ.get("MLP_NODE", ""),
+            Tag.IMAGE: self._spec.image,
+            Tag.WORLD_SIZE: str(self._spec.world_size),
         }
         self._journal.record("tags", self._stage_run, values=tags)
 
