@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kubernetes.config import kube_config
 
 from mlp.adapters.cluster import Cluster, observe
 from mlp.core import job as jobs
@@ -394,7 +393,7 @@ def test_without_a_right_to_list_nodes_the_schedulers_words_are_left(
     token = namespace.kubectl("create", "token", "reader").strip()
     config["users"] = [{"name": user["name"], "user": {"token": token}} for user in config["users"]]
     (tmp_path / "config").write_text(json.dumps(config))
-    monkeypatch.setattr(kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "config"))
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
 
     cluster = Cluster(None, namespace.name)
 

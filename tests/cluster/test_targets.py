@@ -52,13 +52,6 @@ def checks(make_project: Make, namespace: Namespace) -> Any:
     return check
 
 
-def use_kubeconfig(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From now on this kubeconfig is used; Kubernetes' client looks at the variable only once."""
-    monkeypatch.setenv("KUBECONFIG", str(path))
-    constant = "kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION"
-    monkeypatch.setattr(constant, str(path))
-
-
 def with_remote(project: Project, url: str) -> None:
     endpoint = os.environ.get("AWS_ENDPOINT_URL", "")
     settings = f"[core]\n    remote = s3\n['remote \"s3\"']\n    url = {url}\n"
@@ -213,7 +206,7 @@ def kubeconfig(namespace: Namespace, account: str, folder: Path) -> Path:
 def test_the_documented_role_is_enough(
     least: Path, checks: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    use_kubeconfig(least, monkeypatch)
+    monkeypatch.setenv("KUBECONFIG", str(least))
     found = checks(2, secrets=["any"], priority_class="system-node-critical")
     verdicts = {name: check.verdict for name, check in found.items()}
     assert verdicts == {
@@ -239,7 +232,7 @@ def test_rights_that_are_missing_are_listed(
     namespace.kubectl("create", "role", "reader", *reading)
     account = f"--serviceaccount={namespace.name}:reader"
     namespace.kubectl("create", "rolebinding", "reader", "--role=reader", account)
-    use_kubeconfig(kubeconfig(namespace, "reader", tmp_path), monkeypatch)
+    monkeypatch.setenv("KUBECONFIG", str(kubeconfig(namespace, "reader", tmp_path)))
     found = checks(deep=True)
     rights = found["rights"]
     assert rights.verdict == Verdict.PROBLEM
@@ -340,7 +333,7 @@ def test_a_pod_finds_everything_in_order_with_the_least_role(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with monkeypatch.context() as limited:
-        use_kubeconfig(least, limited)
+        limited.setenv("KUBECONFIG", str(least))
         found = checks(
             deep=True, image=environment_image, secrets=["s3-credentials"], tracking_uri=server
         )

@@ -346,9 +346,6 @@ def in_project(project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     project.write({"mlp.yaml": CONFIG})
     (tmp_path / "kubeconfig").write_text(NOBODY)
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
-    # Kubernetes' client looks at the variable only once.
-    constant = "kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION"
-    monkeypatch.setattr(constant, str(tmp_path / "kubeconfig"))
     monkeypatch.chdir(project.root)
     return project
 

@@ -3,6 +3,7 @@
 What a Role does not allow raises ForbiddenError, as every request does.
 """
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -37,7 +38,7 @@ def contexts() -> tuple[Context, ...]:
     except ModuleNotFoundError as e:
         raise MissingExtraError("running on Kubernetes", "kubernetes", str(e)) from e
     try:
-        found, current = config.list_kube_config_contexts()
+        found, current = config.list_kube_config_contexts(os.environ.get("KUBECONFIG"))
     except config.ConfigException:
         return ()
     names = [
