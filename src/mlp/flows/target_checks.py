@@ -184,7 +184,7 @@ def _inside(target: _Target, threads: ThreadPoolExecutor, deep: bool) -> list[Ch
         taken = _or_none(used) if used else None
         check = target_fit.nodes(target.name, settings, target.nodes, found, taken)
         if check.verdict == Verdict.PROBLEM:
-            back = [dataclasses.replace(node, ready=True) for node in found]
+            back = [_back(node) for node in found]
             then = target_fit.nodes(target.name, settings, target.nodes, back)
             if then.verdict == Verdict.OK:
                 told = f"{check.message}, until nodes that are away are back"
@@ -205,6 +205,12 @@ def _inside(target: _Target, threads: ThreadPoolExecutor, deep: bool) -> list[Ch
         found += _judged("queue", queues, lambda q: _queue(target, q))
     found += _judged("nodes", nodes, fits, "whether any node is large enough")
     return found
+
+
+def _back(node: target_fit.Node) -> target_fit.Node:
+    """A node as it is when it is ready again, without the taints that the cluster gave it."""
+    own = [t for t in node.taints if not str(t.get("key", "")).startswith("node.kubernetes.io/")]
+    return node if node.ready else dataclasses.replace(node, ready=True, taints=own)
 
 
 def _or_none(answer: "Future[T]") -> T | None:
