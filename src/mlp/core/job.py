@@ -13,6 +13,11 @@ LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
 LABEL_PROJECT = "mlp/project"
 LABEL_STAGE = "mlp/stage"
 LABEL_RUN = "mlp/run"
+# Kueue's, of a job that is in a queue.
+QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
+# Kubernetes' own, of the pods of a job.
+JOB_LABEL = "batch.kubernetes.io/job-name"
+INDEX_LABEL = "batch.kubernetes.io/job-completion-index"
 # Annotation of the Job: the JobSpec as JSON, so that any clone can come back to it.
 ANNOTATION_SPEC = "mlp/spec"
 # Annotation of the Job: who submitted it, and from where.
@@ -118,6 +123,12 @@ class JobSpec:
 def state(value: object) -> str:
     """A digest of the content of an input, or of params: short, for there may be many of them."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def pods_of(job: str, node: int | None = None) -> str:
+    """The label selector of a job's pods, or of those that were one node of it."""
+    selector = f"{JOB_LABEL}={job}"
+    return selector if node is None else f"{selector},{INDEX_LABEL}={node}"
 
 
 def bundle_path(digest: str) -> str:

@@ -8,28 +8,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mlp.core import job as jobs
+from mlp.core import pods
 from mlp.core.job import JobSpec, label
+from mlp.core.pods import Manifest
 from mlp.core.targets import KubernetesTarget
 
-Manifest = dict[str, Any]
-
-# As pod security "restricted" wants it. The group lets the user write to mounted volumes.
-_USER = 1000
-_POD_SECURITY = {
-    "runAsNonRoot": True,
-    "runAsUser": _USER,
-    "runAsGroup": _USER,
-    "fsGroup": _USER,
-    "fsGroupChangePolicy": "OnRootMismatch",
-    "seccompProfile": {"type": "RuntimeDefault"},
-}
-_CONTAINER_SECURITY = {
-    "allowPrivilegeEscalation": False,
-    "capabilities": {"drop": ["ALL"]},
-}
 # What the worker needs of the grace period for itself.
 _LAST_S = 5
-_QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 _SECRET_PREFIX = "MLP_SECRET_"
 _GONE_NODE_TAINTS = ("node.kubernetes.io/unreachable", "node.kubernetes.io/not-ready")
 
@@ -89,12 +74,12 @@ def service(spec: JobSpec, target: KubernetesTarget, job_uid: str | None = None)
         "metadata": {
             "name": spec.name,
             "namespace": target.namespace,
-            "labels": {k: v for k, v in labels(spec, target).items() if k != _QUEUE_LABEL},
+            "labels": {k: v for k, v in labels(spec, target).items() if k != jobs.QUEUE_LABEL},
             **({"ownerReferences": [owner]} if job_uid else {}),
         },
         "spec": {
             "clusterIP": "None",
-            "selector": {"batch.kubernetes.io/job-name": spec.name},
+            "selector": {jobs.JOB_LABEL: spec.name},
             # The ranks meet before any of them is ready.
             "publishNotReadyAddresses": True,
             "ports": [{"name": "rendezvous", "port": jobs.RENDEZVOUS_PORT}],
@@ -116,7 +101,7 @@ def labels(spec: JobSpec, target: KubernetesTarget) -> dict[str, str]:
         jobs.LABEL_PROJECT: label(spec.project),
         jobs.LABEL_STAGE: label(spec.stage),
         jobs.LABEL_RUN: spec.run_id,
-        **({_QUEUE_LABEL: target.queue} if target.queue else {}),
+        **({jobs.QUEUE_LABEL: target.queue} if target.queue else {}),
     }
 
 
@@ -136,34 +121,20 @@ def merge_patch(base: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, 
 
 def _pod(spec: JobSpec, target: KubernetesTarget) -> Manifest:
     pod = {
-        "restartPolicy": "Never",
-        "automountServiceAccountToken": False,
-        "enableServiceLinks": False,
-        "terminationGracePeriodSeconds": target.grace,
-        "securityContext": _POD_SECURITY,
+        **pods.unprivileged(target, target.grace),
         "initContainers": [_container(jobs.INIT_CONTAINER, "mlp.runtime.prepare", spec, target)],
         "containers": [_container(jobs.MAIN_CONTAINER, "mlp.runtime.worker", spec, target)],
         "volumes": _volumes(target),
         "tolerations": [*_tolerations(target)],
     }
-    if spec.nodes > 1:
-        pod["subdomain"] = spec.name
-    optional = {
-        "nodeSelector": dict(target.node_selector),
-        "affinity": dict(target.affinity),
-        "priorityClassName": target.priority_class,
-        "imagePullSecrets": [{"name": name} for name in target.image_pull_secrets],
-    }
-    return pod | {key: value for key, value in optional.items() if value}
+    return {**pod, "subdomain": spec.name} if spec.nodes > 1 else pod
 
 
 def _container(name: str, module: str, spec: JobSpec, target: KubernetesTarget) -> Manifest:
     variables = {
         jobs.SPEC_VARIABLE: spec.to_json(),
-        "HOME": jobs.POD_ROOT,
         # torchrun gives its ranks as long as the pod has, to save a checkpoint.
         "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(max(1, target.grace - _LAST_S)),
-        **target.env,
     }
     return {
         "name": name,
@@ -171,7 +142,7 @@ def _container(name: str, module: str, spec: JobSpec, target: KubernetesTarget) 
         "command": ["python", "-m", module],
         "workingDir": jobs.POD_ROOT,
         "env": [
-            *({"name": key, "value": value} for key, value in variables.items()),
+            *pods.variables(target, variables),
             {"name": "MLP_NODE", "valueFrom": _field("spec.nodeName")},
             {"name": "MLP_POD", "valueFrom": _field("metadata.name")},
             {
@@ -179,20 +150,25 @@ def _container(name: str, module: str, spec: JobSpec, target: KubernetesTarget) 
                 "valueFrom": _field("metadata.labels['batch.kubernetes.io/controller-uid']"),
             },
         ],
-        "envFrom": [
-            source
-            for secret in target.secrets
-            # And again under names that say so: what is in a Secret is masked wherever it turns up.
-            for source in (
-                {"secretRef": {"name": secret}},
-                {"secretRef": {"name": secret}, "prefix": _SECRET_PREFIX},
-            )
-        ],
+        "envFrom": _secret_variables(target),
         "resources": _resources(target),
         "volumeMounts": _mounts(target),
-        "securityContext": _CONTAINER_SECURITY,
+        "securityContext": pods.CONTAINER_SECURITY,
         "terminationMessagePolicy": "FallbackToLogsOnError",
     }
+
+
+def _secret_variables(target: KubernetesTarget) -> list[Manifest]:
+    """The target's Secrets as environment; and again under names that say so, by which what is in
+    them is masked wherever it turns up."""
+    return [
+        source
+        for secret in target.secrets
+        for source in (
+            {"secretRef": {"name": secret}},
+            {"secretRef": {"name": secret}, "prefix": _SECRET_PREFIX},
+        )
+    ]
 
 
 def _field(path: str) -> Manifest:
@@ -215,15 +191,11 @@ def _volumes(target: KubernetesTarget) -> list[Manifest]:
     if target.resources.shm:
         shm["sizeLimit"] = target.resources.shm
     return [
-        {"name": "mlp", "emptyDir": {}},
+        *pods.volumes(target),
         {"name": "shm", "emptyDir": shm},
         *(
             {"name": name, "persistentVolumeClaim": {"claimName": claim}}
             for claim, name in _claims(target).items()
-        ),
-        *(
-            {"name": f"secret-{i}", "secret": {"secretName": secret, "defaultMode": 0o440}}
-            for i, secret in enumerate(sorted(target.secret_files))
         ),
     ]
 
@@ -238,7 +210,7 @@ def _claims(target: KubernetesTarget) -> dict[str, str]:
 
 def _mounts(target: KubernetesTarget) -> list[Manifest]:
     mounts: list[Manifest] = [
-        {"name": "mlp", "mountPath": jobs.POD_ROOT},
+        *pods.mounts(target),
         {"name": "shm", "mountPath": "/dev/shm"},
     ]
     claims = _claims(target)
@@ -252,8 +224,6 @@ def _mounts(target: KubernetesTarget) -> list[Manifest]:
         )
     if target.checkpoints and "://" not in target.checkpoints:
         mounts.append({"name": claims[target.checkpoints], "mountPath": jobs.POD_CHECKPOINTS})
-    for i, (_, path) in enumerate(sorted(target.secret_files.items())):
-        mounts.append({"name": f"secret-{i}", "mountPath": path, "readOnly": True})
     return mounts
 
 

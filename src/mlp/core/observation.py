@@ -5,13 +5,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from mlp.core.job import MAIN_CONTAINER
+from mlp.core.job import INDEX_LABEL, MAIN_CONTAINER
 
 Object = Mapping[str, Any]
 
-QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 KUEUE_ABSENT = "Kueue is not installed in the cluster"
-_INDEX = "batch.kubernetes.io/job-completion-index"
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +120,8 @@ def index(pod: Object) -> int:
     """Which node of the gang the pod is."""
     metadata = pod["metadata"]
     for place in ("annotations", "labels"):
-        if _INDEX in (metadata.get(place) or {}):
-            return int(metadata[place][_INDEX])
+        if INDEX_LABEL in (metadata.get(place) or {}):
+            return int(metadata[place][INDEX_LABEL])
     return 0
 
 

@@ -92,7 +92,7 @@ def _fits_nowhere(case: Case, said: str) -> Reason | None:
     """Why not even an empty cluster would hold the gang."""
     if not case.seen.nodes:
         return None
-    found = [_node(item) for item in case.seen.nodes]
+    found = [target_fit.node(item) for item in case.seen.nodes]
     target = _as_submitted(case)
     check = target_fit.nodes(case.title, target, gang(case.seen), found)
     if check.verdict is not Verdict.PROBLEM:
@@ -211,15 +211,4 @@ def _as_submitted(case: Case) -> KubernetesTarget:
             "node_selector": pod.get("nodeSelector", {}),
             "tolerations": pod.get("tolerations", ()),
         }
-    )
-
-
-def _node(item: Object) -> Node:
-    ready = (condition(item, "Ready") or {}).get("status") == "True"
-    return Node(
-        name(item),
-        labels=item["metadata"].get("labels") or {},
-        allocatable={k: amount(v) for k, v in item["status"].get("allocatable", {}).items()},
-        taints=tuple(item["spec"].get("taints") or ()),
-        ready=ready and not item["spec"].get("unschedulable"),
     )

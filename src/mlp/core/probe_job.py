@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from mlp.core import job as jobs
+from mlp.core import pods
 from mlp.core.targets import KubernetesTarget
 
 # The variable of the pod that holds the Question.
@@ -14,8 +15,6 @@ CONTAINER = "probe"
 LABEL = "mlp/probe"
 LIMIT_S = 60
 
-_USER = 1000
-_QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 # Importing DVC and a library for S3 takes about 200 MB.
 _RESOURCES = {"cpu": "250m", "memory": "512Mi"}
 _MARK = "mlp probe: "
@@ -78,7 +77,7 @@ def job(name: str, target: KubernetesTarget, image: str, question: Question) -> 
         **target.labels,
         jobs.LABEL_MANAGED_BY: jobs.MANAGED_BY,
         LABEL: "true",
-        **({_QUEUE_LABEL: target.queue} if target.queue else {}),
+        **({jobs.QUEUE_LABEL: target.queue} if target.queue else {}),
     }
     return {
         "apiVersion": "batch/v1",
@@ -103,53 +102,19 @@ def job(name: str, target: KubernetesTarget, image: str, question: Question) -> 
 
 
 def _pod(target: KubernetesTarget, image: str, question: Question) -> dict[str, Any]:
-    variables = {VARIABLE: question.to_json(), "HOME": jobs.POD_ROOT, **target.env}
     container = {
         "name": CONTAINER,
         "image": image,
         "command": ["python", "-m", "mlp.runtime.target_probe"],
         "workingDir": jobs.POD_ROOT,
-        "env": [{"name": key, "value": value} for key, value in variables.items()],
+        "env": pods.variables(target, {VARIABLE: question.to_json()}),
         "envFrom": [{"secretRef": {"name": secret}} for secret in target.secrets],
         "resources": {"requests": _RESOURCES, "limits": _RESOURCES},
-        "volumeMounts": [
-            {"name": "mlp", "mountPath": jobs.POD_ROOT},
-            *(
-                {"name": f"secret-{secret}", "mountPath": path, "readOnly": True}
-                for secret, path in sorted(target.secret_files.items())
-            ),
-        ],
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "capabilities": {"drop": ["ALL"]},
-        },
+        "volumeMounts": pods.mounts(target),
+        "securityContext": pods.CONTAINER_SECURITY,
     }
-    pod = {
-        "restartPolicy": "Never",
-        "automountServiceAccountToken": False,
-        "enableServiceLinks": False,
-        "terminationGracePeriodSeconds": 1,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": _USER,
-            "runAsGroup": _USER,
-            "fsGroup": _USER,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+    return {
+        **pods.unprivileged(target, grace=1),
         "containers": [container],
-        "volumes": [
-            {"name": "mlp", "emptyDir": {}},
-            *(
-                {"name": f"secret-{secret}", "secret": {"secretName": secret, "defaultMode": 0o440}}
-                for secret in sorted(target.secret_files)
-            ),
-        ],
+        "volumes": pods.volumes(target),
     }
-    optional = {
-        "nodeSelector": dict(target.node_selector),
-        "affinity": dict(target.affinity),
-        "tolerations": [dict(each) for each in target.tolerations],
-        "priorityClassName": target.priority_class,
-        "imagePullSecrets": [{"name": secret} for secret in target.image_pull_secrets],
-    }
-    return pod | {key: value for key, value in optional.items() if value}

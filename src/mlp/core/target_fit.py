@@ -34,6 +34,18 @@ class Node:
     ready: bool = True
 
 
+def node(item: Object) -> Node:
+    """A node as the API sends it."""
+    conditions = {c["type"]: c["status"] for c in item["status"].get("conditions") or ()}
+    return Node(
+        item["metadata"]["name"],
+        labels=item["metadata"].get("labels") or {},
+        allocatable={k: amount(v) for k, v in item["status"].get("allocatable", {}).items()},
+        taints=tuple(item["spec"].get("taints") or ()),
+        ready=conditions.get("Ready") == "True" and not item["spec"].get("unschedulable"),
+    )
+
+
 def asked(target: KubernetesTarget) -> dict[str, float]:
     """What one pod asks for, by the resource's name."""
     resources = target.resources

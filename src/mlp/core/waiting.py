@@ -3,9 +3,9 @@
 import re
 from collections import Counter
 
+from mlp.core.job import QUEUE_LABEL
 from mlp.core.observation import (
     KUEUE_ABSENT,
-    QUEUE_LABEL,
     Object,
     Observation,
     Reason,

@@ -10,6 +10,7 @@ from mlp.adapters.cluster import Cluster
 from mlp.core import probe_job
 from mlp.core.errors import ConfigurationError, MlpError
 from mlp.core.health import Check, Verdict
+from mlp.core.job import pods_of
 from mlp.core.probe_job import Answer, Question
 from mlp.core.secrets import mask_urls
 from mlp.core.targets import KubernetesTarget
@@ -73,7 +74,7 @@ def _finished(connection: Cluster, name: str) -> dict[str, Any] | Check:
     """The pod, once it has ended; or why there is none in time."""
     until = time.monotonic() + probe_job.LIMIT_S
     pod: dict[str, Any] | None = None
-    labels = f"batch.kubernetes.io/job-name={name}"
+    labels = pods_of(name)
     while time.monotonic() < until:
         for event in connection.watch(
             connection.path("pods"), 30.0, labelSelector=labels, timeoutSeconds=_LOOK_S

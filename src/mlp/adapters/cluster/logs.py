@@ -6,6 +6,7 @@ from typing import Any
 
 from mlp.adapters.cluster.connection import Cluster, NotFoundError, Object, UnreachableError
 from mlp.core.errors import RemoteError
+from mlp.core.job import pods_of
 
 # A watch that is silent for so long has lost its connection.
 _SILENCE_S = 25.0
@@ -28,7 +29,7 @@ def follow_log(
     Returns when `stop` is set and what was printed until then is read. A connection that is lost
     is made again, from the last line on.
     """
-    labels = f"batch.kubernetes.io/job-name={job},batch.kubernetes.io/job-completion-index={index}"
+    labels = pods_of(job, index)
     finished: set[str] = set()
     seen = ""
     while True:
@@ -55,7 +56,7 @@ def print_log(
     cluster: Cluster, job: str, index: int, container: str, emit: Callable[[bytes], None]
 ) -> None:
     """Hand on each line that the pods of node `index` have printed by now."""
-    labels = f"batch.kubernetes.io/job-name={job},batch.kubernetes.io/job-completion-index={index}"
+    labels = pods_of(job, index)
     pods = cluster.get(cluster.path("pods"), labelSelector=labels)["items"]
     for pod in sorted(pods, key=lambda pod: str(pod["metadata"]["creationTimestamp"])):
         if not _pending(pod, container):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from mlp.adapters.cluster.connection import Cluster, NotFoundError, Object
 from mlp.core.errors import ConfigurationError, MissingExtraError
 from mlp.core.quantities import amount
-from mlp.core.target_fit import Node
+from mlp.core.target_fit import Node, node
 
 _KUEUE = "kueue.x-k8s.io"
 _OPAQUE = "Opaque"
@@ -72,7 +72,7 @@ def nodes(cluster: Cluster) -> tuple[Node, ...]:
     """All nodes, those that take no pods too."""
     # From the API server's memory: a thousand nodes are many megabytes.
     items = cluster.get("/api/v1/nodes", resourceVersion="0")["items"]
-    return tuple(_node(item) for item in items)
+    return tuple(node(item) for item in items)
 
 
 def used(cluster: Cluster) -> Mapping[str, Mapping[str, float]]:
@@ -82,9 +82,9 @@ def used(cluster: Cluster) -> Mapping[str, Mapping[str, float]]:
     for pod in items:
         name = pod["spec"].get("nodeName")
         if name and pod.get("status", {}).get("phase") not in ("Succeeded", "Failed"):
-            node = sums.setdefault(name, {})
+            taken = sums.setdefault(name, {})
             for resource, value in {**_asked(pod["spec"]), "pods": 1.0}.items():
-                node[resource] = node.get(resource, 0.0) + value
+                taken[resource] = taken.get(resource, 0.0) + value
     return sums
 
 
@@ -173,17 +173,6 @@ def require_context(name: str) -> None:
             f"{did_you_mean(name, have)}",
             fix="`kubectl config get-contexts` shows them; set KUBECONFIG",
         )
-
-
-def _node(item: Object) -> Node:
-    conditions = {c["type"]: c["status"] for c in item["status"].get("conditions", ())}
-    return Node(
-        item["metadata"]["name"],
-        labels=item["metadata"].get("labels", {}),
-        allocatable={k: amount(v) for k, v in item["status"].get("allocatable", {}).items()},
-        taints=tuple(item["spec"].get("taints", ())),
-        ready=conditions.get("Ready") == "True" and not item["spec"].get("unschedulable"),
-    )
 
 
 def _asked(spec: Object) -> dict[str, float]:

@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from mlp.adapters.cluster.connection import Cluster, ForbiddenError, NotFoundError, Object
-from mlp.core.observation import KUEUE_ABSENT, QUEUE_LABEL, Observation
+from mlp.core.job import QUEUE_LABEL, pods_of
+from mlp.core.observation import KUEUE_ABSENT, Observation
 
 _BATCH = "/apis/batch/v1"
 _KUEUE = "/apis/kueue.x-k8s.io"
@@ -53,8 +54,7 @@ def _job(cluster: Cluster, name: str) -> Object | None:
 
 
 def _pods(cluster: Cluster, job: str) -> list[Object]:
-    selector = f"batch.kubernetes.io/job-name={job}"
-    items: list[Object] = cluster.get(cluster.path("pods"), labelSelector=selector)["items"]
+    items: list[Object] = cluster.get(cluster.path("pods"), labelSelector=pods_of(job))["items"]
     for pod in items:
         pod["metadata"].pop("managedFields", None)
         for kind in ("containers", "initContainers"):

@@ -11,8 +11,6 @@ from mlp.adapters.data.project import opened
 from mlp.core.errors import ConfigurationError, MissingExtraError, RemoteError
 from mlp.core.secrets import is_secret_name, mask_urls
 
-# What says who one is: pods have credentials of their own. The rest has a secret's name.
-_CREDENTIALS = ("access_key_id", "profile", "user", "credentialpath", "configpath", "keyfile")
 # Remotes that a pod cannot reach.
 _LOCAL = ("local", "file")
 # Half of a credential, or files of this machine: pods have their own, from a Secret.
@@ -143,20 +141,15 @@ def _translated(url: str) -> Iterator[None]:
         raise RemoteError(f"the DVC remote {url} does not have {e.args[-1]}", cause=str(e)) from e
     except ImportError as e:
         raise MissingExtraError(f"the DVC remote {url}", "kubernetes", str(e)) from e
-    except (DvcException, OSError) as e:
+    except Exception as e:
+        known = isinstance(e, DvcException | OSError)
+        if not known and type(e).__module__.partition(".")[0] not in _FOREIGN:
+            raise
         raise RemoteError(
             f"the DVC remote {url} cannot be used",
             fix="`mlp doctor` asks it; check the address and the credentials",
-            cause=str(e),
+            cause=str(e) if known else f"{type(e).__name__}: {e}",
         ) from e
-    except Exception as e:
-        if type(e).__module__.partition(".")[0] in _FOREIGN:
-            raise RemoteError(
-                f"the DVC remote {url} cannot be used",
-                fix="`mlp doctor` asks it; check the address and the credentials",
-                cause=f"{type(e).__name__}: {e}",
-            ) from e
-        raise
 
 
 _FOREIGN = ("botocore", "aiobotocore", "aiohttp", "s3fs", "gcsfs", "google", "azure", "adlfs")
