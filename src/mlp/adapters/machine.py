@@ -1,5 +1,6 @@
 """The door to this machine: what hardware and which Python environment a run has."""
 
+import getpass
 import os
 import platform
 import shutil
@@ -48,6 +49,14 @@ def packages() -> dict[str, str]:
         if name:
             found[name.lower().replace("_", "-").replace(".", "-")] = version
     return dict(sorted(found.items()))
+
+
+def user() -> str:
+    """The name of whoever runs this; a number in a container whose user has no name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
 
 
 def free_bytes(path: Path) -> int:

@@ -98,7 +98,7 @@ class JobSpec:
     def launch(self) -> dict[str, object]:
         """How the stage is launched, as `launch` in mlp.yaml has it."""
         names = ("nodes", "processes_per_node", "strategy", "max_restarts", "log_all_ranks")
-        return {name: getattr(self, name) for name in (*names, "show_all_ranks")}
+        return {name: getattr(self, name) for name in names}
 
     def folder(self, uid: str) -> str:
         """Where the Job with this uid leaves things behind, from the top of the DVC remote.

@@ -170,7 +170,7 @@ def attach(
     data.pull(project.root, missing)
     request = Request(
         targets=(spec.stage,),
-        launches={spec.stage: {**_launch(spec), "target": found.target_name}},
+        launches={spec.stage: {**spec.launch, "target": found.target_name}},
         command_line=command_line,
         continues=spec.run_id,
         attach=found.name,
@@ -203,10 +203,6 @@ def _refuse_another_stage(project: Project, spec: JobSpec) -> None:
             f"{', '.join(changed)}",
             fix="bring the files to what they were when it was submitted, such as by git checkout",
         )
-
-
-def _launch(spec: JobSpec) -> dict[str, object]:
-    return {name: value for name, value in spec.launch.items() if name != "show_all_ranks"}
 
 
 def _targets(project: Project, target: str | None) -> list[str]:

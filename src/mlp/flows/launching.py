@@ -1,6 +1,5 @@
 """How the stages of a run are launched, and on which targets."""
 
-import getpass
 import json
 import platform
 import time
@@ -8,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from mlp.adapters import data, lock
+from mlp.adapters import data, lock, machine, statefile
 from mlp.core import config, pipeline
 from mlp.core.environment import LOCAL
 from mlp.core.errors import ConfigurationError, UsageError
@@ -206,19 +205,12 @@ def _is_still(project: Project, header: Mapping[str, Any], marker: Mapping[str, 
 
 def job_marker(run: RunLayout, stage_run_id: str) -> Mapping[str, Any]:
     """What is known here of the job that a stage of a run is; {} where it is none."""
-    try:
-        marker: dict[str, Any] = json.loads(run.job(stage_run_id).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return {}
-    return marker
+    return statefile.read(run.job(stage_run_id))
 
 
 def user() -> str:
     """Who submits, and from which machine."""
-    try:
-        return f"{getpass.getuser()}@{platform.node()}"
-    except (KeyError, OSError):  # a container whose user has no name
-        return platform.node()
+    return f"{machine.user()}@{platform.node()}"
 
 
 def checked(project: Project, request: "Request", launch: Launch) -> Launch:

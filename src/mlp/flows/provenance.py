@@ -1,6 +1,5 @@
 """What a run is made from, gathered at its start."""
 
-import getpass
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -31,7 +30,7 @@ def gather(
         started=time.time(),
         command_line=[masker.text(argument) for argument in command_line],
         directory=str(project.root),
-        user=_user(),
+        user=machine.user(),
         targets=tuple(targets),
         overrides=tuple(masker.text(override) for override in overrides),
         launches=launches,
@@ -50,10 +49,3 @@ def _seed(params: Mapping[str, Any]) -> int | None:
     values = [os.environ.get("PL_GLOBAL_SEED"), *named]
     seeds = [str(value) for value in values if str(value).lstrip("-").isdigit()]
     return int(seeds[0]) if seeds else None
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container whose user has no name
-        return str(os.getuid())

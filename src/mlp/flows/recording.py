@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mlp.adapters import lock
+from mlp.adapters import lock, statefile
 from mlp.adapters.journal import Journal
 from mlp.core import environment, tracking_uri
 from mlp.core.errors import ConfigurationError, RemoteError
@@ -197,20 +197,13 @@ def _earlier_failure(recording: Recording) -> str:
 
 def delivery(run: RunLayout) -> Delivered:
     """What the recorder wrote down last."""
-    try:
-        state = json.loads(run.delivery.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return Delivered(False)
+    state = statefile.read(run.delivery)
     return Delivered(bool(state.get("done")), str(state.get("error", "")))
 
 
 def header(run: RunLayout) -> dict[str, Any]:
     """What was written down at the run's start; {} where a crash left none."""
-    try:
-        data: dict[str, Any] = json.loads(run.header.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return {}
-    return data
+    return statefile.read(run.header)
 
 
 def undelivered(layout: Layout) -> list[Path]:
@@ -268,21 +261,14 @@ def _write_header(
         "pid": os.getpid(),
         **launch,
     }
-    text = Masker(os.environ).text(json.dumps(data))
-    part = run.header.with_suffix(".part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(run.header)
+    statefile.replace(run.header, Masker(os.environ).text(json.dumps(data)))
 
 
 def _reopen(run: RunLayout) -> None:
     """Let the recorder go on with a run that it was done with."""
-    try:
-        state = json.loads(run.delivery.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return
-    part = run.delivery.with_suffix(f".{os.getpid()}.part")
-    part.write_text(json.dumps({**state, "done": False}), encoding="utf-8")
-    part.replace(run.delivery)
+    state = statefile.read(run.delivery)
+    if state:
+        statefile.write(run.delivery, {**state, "done": False})
 
 
 def _name(run: RunLayout) -> str:

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mlp.adapters import cluster, data
+from mlp.adapters import cluster, data, statefile
 from mlp.adapters.cluster import Cluster, JobState, Phase
 from mlp.adapters.journal import Journal
 from mlp.core import environment
@@ -166,10 +166,7 @@ class RemoteStage:
             "ended": ended,
             "received": received,
         }
-        self._marker.parent.mkdir(parents=True, exist_ok=True)
-        part = self._marker.with_suffix(".part")
-        part.write_text(json.dumps(state), encoding="utf-8")
-        part.replace(self._marker)
+        statefile.write(self._marker, state)
 
     # --- the end ---------------------------------------------------------------------------------
 
@@ -263,9 +260,7 @@ def leave(error: MlpError, run: RunLayout, stage: environment.Stage) -> None:
         "cause": error.cause,
         "exit_code": error.exit_code,
     }
-    path = run.failure(stage.stage_run_id)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(words), encoding="utf-8")
+    statefile.write(run.failure(stage.stage_run_id), words)
 
 
 def main() -> int:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mlp.adapters import data, git, params, processes
+from mlp.adapters import data, git, logfile, params, processes
 from mlp.core import environment, runs
 from mlp.core.errors import ConfigurationError, MlpError, StageFailed, from_words
 from mlp.core.identity import stage_run_id
@@ -325,7 +325,7 @@ class _Run:
             known.__cause__ = error
             return known
         log = self._record.run.log(stage_run)
-        lines = _last_lines(log, _LAST_LINES)
+        lines = logfile.last_lines(log, _LAST_LINES)
         if not lines:
             return error
         failed = StageFailed(
@@ -392,16 +392,6 @@ def _replaced(file: Path, text: str) -> Iterator[None]:
         yield
     finally:
         params.write(file, before)
-
-
-def _last_lines(log: Path, count: int) -> list[str]:
-    if not log.is_file():
-        return []
-    with log.open("rb") as file:
-        file.seek(max(0, log.stat().st_size - 16384))
-        text = file.read().decode(errors="replace")
-    lines = [line.rpartition("\r")[2].rstrip() for line in text.splitlines()]
-    return [line for line in lines if line][-count:]
 
 
 def _json(value: object) -> bytes:

@@ -4,7 +4,6 @@ Every step can be done again: what is there already is found, so that a submissi
 is taken up where it stopped, and two that are the same become one job.
 """
 
-import json
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlp.adapters import bundle, cluster, data, git
+from mlp.adapters import bundle, cluster, data, git, statefile
 from mlp.adapters.bundle import Bundle
 from mlp.adapters.cluster import Cluster, ExistsError, Object, Phase
 from mlp.core import job as jobs
@@ -206,23 +205,14 @@ class Pushed:
         """Remember digests."""
         known = self._read()
         known[self._url] = sorted({*known.get(self._url, []), *digests})
-        self._write(known)
+        statefile.write(self._file, known)
 
     def forget(self) -> None:
         """The remote lacks something after all."""
-        self._write({**self._read(), self._url: []})
+        statefile.write(self._file, {**self._read(), self._url: []})
 
     def _read(self) -> dict[str, list[str]]:
-        try:
-            known: dict[str, list[str]] = json.loads(self._file.read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):
-            return {}
-        return known
-
-    def _write(self, known: Mapping[str, list[str]]) -> None:
-        part = self._file.with_suffix(f".{os.getpid()}.part")
-        part.write_text(json.dumps(known), encoding="utf-8")
-        part.replace(self._file)
+        return statefile.read(self._file)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,14 +4,15 @@ A pod may be gone the next moment. What the tracking server has not got of its e
 job's folder every few seconds, from where whoever submitted the job delivers it.
 """
 
-import json
 import logging
 import os
 import subprocess
 import sys
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 
+from mlp.adapters import lock, statefile
 from mlp.core import environment
 from mlp.core import job as jobs
 from mlp.core.job import JobSpec
@@ -33,7 +34,8 @@ class PodRecord:
         self._kept: dict[Path, int] = {}
         self._closing = threading.Event()
         self._recorder = self._start_recorder() if spec.tracking_uri else None
-        self._alive = _hold(run.alive)
+        self._alive = ExitStack()
+        self._alive.enter_context(lock.held(run.alive))
         self._thread = threading.Thread(target=self._keep_safe, daemon=True)
         self._thread.start()
 
@@ -41,7 +43,7 @@ class PodRecord:
         """Deliver the rest; what cannot be is kept with all that belongs to it."""
         self._closing.set()
         self._thread.join()
-        os.close(self._alive)
+        self._alive.close()
         if self._recorder is not None:
             self._recorder.wait()
         if not self._delivered():
@@ -96,17 +98,4 @@ class PodRecord:
         return bool(self._delivery().get("done"))
 
     def _delivery(self) -> dict[str, dict[str, int]]:
-        try:
-            state: dict[str, dict[str, int]] = json.loads(self._run.delivery.read_text("utf-8"))
-        except (FileNotFoundError, ValueError):
-            return {}
-        return state
-
-
-def _hold(path: Path) -> int:
-    """Lock `path` until the descriptor that is returned is closed."""
-    import fcntl
-
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
-    return descriptor
+        return statefile.read(self._run.delivery)

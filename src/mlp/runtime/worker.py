@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from mlp.adapters import logfile
 from mlp.adapters.journal import Journal
 from mlp.core import environment
 from mlp.core import job as jobs
@@ -111,8 +112,9 @@ class Worker:
         text = spec.commands[0] if len(spec.commands) == 1 else text
         if spec.world_size == 1:
             return command.in_shell(text, "/bin/sh")
+        launch = {**spec.launch, "show_all_ranks": spec.show_all_ranks}
         if spec.nodes == 1:
-            return command.in_gang(text, "/bin/sh", spec.launch, sys.executable)
+            return command.in_gang(text, "/bin/sh", launch, sys.executable)
         rendezvous = [
             f"--nnodes={spec.nodes}",
             "--rdzv-backend=c10d",
@@ -120,7 +122,7 @@ class Worker:
             f"--rdzv-id={spec.name}",
             f"--rdzv-conf=is_host={self._node == 0},join_timeout={spec.rendezvous_timeout}",
         ]
-        return command.in_gang(text, "/bin/sh", spec.launch, sys.executable, rendezvous)
+        return command.in_gang(text, "/bin/sh", launch, sys.executable, rendezvous)
 
     def _environment(self) -> dict[str, str]:
         spec = self._spec
@@ -154,7 +156,7 @@ class Worker:
 
     def _end_failed(self, message: str, code: int, *, tell: bool) -> int:
         """The end for good; every pod that comes after this one ends with the same words."""
-        lines = self._last_lines()
+        lines = logfile.last_lines(self._run.log(self._stage_run), _LAST_LINES)
         pod.report("code", message, code, lines)
         if isinstance(self._line, Member) and tell:
             self._line.report_failure()
@@ -227,15 +229,6 @@ class Worker:
         self._journal.record("run_ended", self._stage_run, status="FINISHED")
         seconds = time.monotonic() - began
         print(f"outputs stored in {seconds:.1f} s", file=sys.stderr)  # noqa: T201 - the pod's log
-
-    def _last_lines(self) -> list[str]:
-        log = self._run.log(self._stage_run)
-        if not log.is_file():
-            return []
-        with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - 16384))
-            text = file.read().decode(errors="replace")
-        return [line for line in text.splitlines() if line.strip()][-_LAST_LINES:]
 
 
 def _address(spec: JobSpec) -> str:

@@ -90,5 +90,9 @@ def default_remote(path: Path) -> DefaultRemote | None:
         url = config["remote"].get(name, {}).get("url") if name else None
     if not name or not url:
         return None
-    local = "://" not in url or url.startswith(("file://", "local://"))
-    return DefaultRemote(name, mask_urls(url), local)
+    return DefaultRemote(name, mask_urls(url), is_local(url))
+
+
+def is_local(url: str) -> bool:
+    """Whether a remote is a directory of this machine, which pods cannot reach."""
+    return "://" not in url or url.startswith(("file://", "local://"))

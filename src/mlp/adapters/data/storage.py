@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from mlp.adapters.data.project import opened
+from mlp.adapters.data.remotes import is_local
 from mlp.core.errors import ConfigurationError, MissingExtraError, RemoteError
 from mlp.core.secrets import is_secret_name, mask_urls
 
-# Remotes that a pod cannot reach.
-_LOCAL = ("local", "file")
 # Half of a credential, or files of this machine: pods have their own, from a Secret.
 _OF_THIS_MACHINE = (
     *("access_key_id", "profile", "credentialpath", "configpath"),
@@ -89,13 +88,15 @@ def remote_settings(path: Path) -> dict[str, str]:
                 "there is no default DVC remote: pods could not get the code and the data",
                 fix="dvc remote add --default storage s3://BUCKET/PATH",
             )
-        remote = repo.cloud.get_remote(name, "push")
-        if remote.fs.protocol in _LOCAL:
+        # Opening the remote would import its library, which takes longer than all the rest.
+        settings = dict(repo.config["remote"].get(name, {}))
+        if "url" not in settings:
+            repo.cloud.get_remote(name, "push")  # which says what is wrong with it
+        if is_local(str(settings.get("url", ""))):
             raise ConfigurationError(
                 f"the DVC remote {name!r} is a directory of this machine: pods cannot reach it",
                 fix="dvc remote add --default storage s3://BUCKET/PATH",
             )
-        settings = dict(repo.config["remote"][name])
         endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
         if endpoint and str(settings["url"]).startswith("s3://"):
             settings.setdefault("endpointurl", endpoint)  # which pods do not have from here
