@@ -18,7 +18,7 @@ token = os.environ["MY_API_TOKEN"]
 for part in token:  # in pieces
     sys.stdout.write(part)
     sys.stdout.flush()
-print()
+print(flush=True)  # a line of its own, whenever the next one of standard error comes
 print("to stderr", token, file=sys.stderr)
 print("curl https://me:{GIT}@host/ and https://{GIT_TOKEN}@host/x?token={TRACKING}")
 mlflow.log_param("token", token)
