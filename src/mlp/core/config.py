@@ -5,14 +5,19 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError
 
+from mlp.core.ab import Ab
+from mlp.core.deployment import Deploy
 from mlp.core.environment import LOCAL
 from mlp.core.errors import ConfigurationError
+from mlp.core.model import Model
 from mlp.core.nearest import did_you_mean
 from mlp.core.positions import Document, Path
 from mlp.core.section import Section
+from mlp.core.serving import Serve
 from mlp.core.targets import KubernetesTarget
 
 DEFAULT_TRACKING_URI = "sqlite:///mlflow.db"
+DEFAULT_STATE = "sqlite:///.mlp/state.db"
 
 
 class Tracking(Section):
@@ -41,6 +46,11 @@ class Config(Section):
 
     project: Annotated[str, Field(min_length=1)]
     tracking: Tracking = Tracking()
+    state: str | None = None  # a SQLite file or PostgreSQL: ledger of models; also: MLP_STATE
+    model: Model | None = None
+    serve: Serve = Serve()
+    ab: Ab = Ab()
+    deploy: Deploy = Deploy()
     launch: Mapping[str, Launch] = Field(default_factory=dict)
     targets: Mapping[str, KubernetesTarget] = Field(default_factory=dict)
 

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from mlp.core import config as configuration
 from mlp.core.config import Config
-from mlp.core.environment import TRACKING_URI
+from mlp.core.environment import STATE, TRACKING_URI
 from mlp.core.errors import ConfigurationError
 from mlp.core.layout import Layout
+from mlp.core.model import Model
 from mlp.core.tracking_uri import absolute
 
 
@@ -35,6 +36,22 @@ class Project:
         """
         given = os.environ.get(TRACKING_URI) or self.config.tracking.uri
         return absolute(given or configuration.DEFAULT_TRACKING_URI, self.root)
+
+    @property
+    def state(self) -> str:
+        """The database of the ledger: MLP_STATE, or mlp.yaml's, or a file in the project."""
+        given = os.environ.get(STATE) or self.config.state
+        return absolute(given or configuration.DEFAULT_STATE, self.root)
+
+    @property
+    def model(self) -> Model:
+        """The section `model`. Raises ConfigurationError where mlp.yaml has none."""
+        if self.config.model is None:
+            raise ConfigurationError(
+                "mlp.yaml does not name the model of this project",
+                fix="add to mlp.yaml:  model: {name: NAME, task: classification}",
+            )
+        return self.config.model
 
 
 def load(

@@ -1,0 +1,47 @@
+"""The section `model` of mlp.yaml: what the project makes, and what a version has to pass."""
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from mlp.core.section import Section
+
+
+class Primary(Section):
+    """The metric by which two versions are compared."""
+
+    metric: str
+    goal: Literal["maximize", "minimize"] = "maximize"
+
+
+class Bound(Section):
+    """What a metric has to keep."""
+
+    min: float | None = None
+    max: float | None = None
+
+
+class Evaluation(Section):
+    """A table with known answers, on which the champion and a candidate are compared."""
+
+    data: str  # relative to the project: CSV or Parquet
+    target: str  # its column with the answers
+
+
+class Gates(Section):
+    """What a version has to pass before it is promoted."""
+
+    metrics: Mapping[str, Bound] = Field(default_factory=dict)
+    # By how much the primary metric may be worse than the champion's.
+    max_drop: Annotated[float, Field(ge=0)] = 0.0
+    evaluation: Evaluation | None = None
+
+
+class Model(Section):
+    """The registered model of the project."""
+
+    name: Annotated[str, Field(min_length=1, pattern=r"^[^/:.%\"']+$")]
+    task: Literal["classification", "regression"] = "classification"
+    primary: Primary | None = None
+    gates: Gates = Gates()

@@ -1,0 +1,52 @@
+"""The section `serve` of mlp.yaml, and what a serving process starts from."""
+
+from collections.abc import Mapping
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field
+
+from mlp.core.quantities import seconds
+from mlp.core.section import Section
+from mlp.core.targets import Quantity
+
+Seconds = Annotated[int, BeforeValidator(seconds)]
+
+
+class Serve(Section):
+    """How a model is served."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8080
+    workers: Annotated[int, Field(ge=1)] = 1
+    # The column, or the header X-Route-Key, whose value decides who is answered by which version.
+    route_by: str | None = None
+    challenger: Annotated[float, Field(ge=0, le=1)] = 0.0  # its share, until a command sets one
+    shadow: bool = False  # the challenger predicts too, and the champion answers
+    max_latency_ms: Annotated[float, Field(gt=0)] = 100.0  # of the challenger: then the champion
+    timeout: Seconds = 60  # of a request
+    max_request: Quantity = "16Mi"
+    max_waiting: Annotated[int, Field(ge=1)] = 64  # requests in a worker; more are told to retry
+    challenger_memory: Quantity = "4Gi"  # more, and the challenger is taken out
+    drain: Seconds = 30  # from SIGTERM on, for requests under way
+    poll: Annotated[float, Field(gt=0)] = 1.0  # seconds between looks at registry and ledger
+    token_env: str | None = None  # a variable with the token that requests have to bring
+    log: str | None = "predictions"  # a folder of the project, an absolute one, or s3://…
+    log_features: bool = True
+    log_probabilities: bool = True
+    hash_keys: bool = False  # keep a digest of the user's key instead of the key
+    rotate: Seconds = 300  # how old a journal of predictions grows before it becomes Parquet
+
+
+class ServeSpec(Section):
+    """What a serving process starts from; as JSON it goes into a file or a ConfigMap.
+
+    `state` None means the variable MLP_STATE: an address with a password is no plain data.
+    """
+
+    model: str
+    tracking_uri: str
+    state: str | None
+    cache: str  # a folder for the files of versions
+    journal: str  # a local folder for predictions on their way into `serve.log`
+    serve: Serve = Serve()
+    labels: Mapping[str, str] = Field(default_factory=dict)
