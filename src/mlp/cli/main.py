@@ -27,6 +27,9 @@ _GROUPS = {
         "runs": "List, show, compare, reproduce and deliver runs.",
         "ui": "Open MLflow's pages on this project's runs.",
     },
+    "models": {
+        "models": "Register versions of the model, promote them, go back, tell how it came.",
+    },
 }
 _SHORT = {verb: text for verbs in _GROUPS.values() for verb, text in verbs.items()}
 

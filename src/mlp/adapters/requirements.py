@@ -1,0 +1,113 @@
+"""The door to a model's requirements: whether this Python has them, or another one made of them."""
+
+import hashlib
+import re
+import shutil
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+from mlp.core.errors import ConfigurationError
+
+_DONE = "complete"
+_LAST_CHARACTERS = 1500
+
+
+def lacking(text: str) -> list[str]:
+    """The lines of a requirements.txt that the packages of this Python do not satisfy."""
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    missing = []
+    for line in _lines(text):
+        try:
+            wanted = Requirement(line)
+        except InvalidRequirement:
+            missing.append(line)  # an option or an address: only pip knows what it means
+            continue
+        if wanted.marker is not None and not wanted.marker.evaluate():
+            continue
+        try:
+            have = metadata.version(wanted.name)
+        except metadata.PackageNotFoundError:
+            missing.append(f"{line} (it is not installed)")
+            continue
+        if wanted.url or not wanted.specifier.contains(have, prereleases=True):
+            missing.append(f"{line} (here is {have})")
+    return missing
+
+
+def key(text: str, python: str) -> str:
+    """A name for the environment of these requirements and that version of Python."""
+    told = "\n".join([_minor(python), *sorted(_lines(text))])
+    return hashlib.sha256(told.encode()).hexdigest()[:16]
+
+
+def same_python(version: str) -> bool:
+    """Whether this is a Python of that minor version, as in "3.11.7"."""
+    return _minor(version) in ("", _minor(_here()))
+
+
+def make(folder: Path, requirements: Path, python: str) -> Path:
+    """A virtual environment at `folder` with these requirements; returns its Python.
+
+    One that is there is taken; one that was left half made is made again. `python` is the version
+    asked for, "" for this one. Raises ConfigurationError where it cannot be made.
+    """
+    interpreter = folder / "bin" / "python"
+    if (folder / _DONE).exists():
+        return interpreter
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    base = _base(python)
+    uv = _uv()
+    if uv:
+        _call([uv, "venv", "--quiet", "--python", base, str(folder)])
+        _call([uv, "pip", "install", "--quiet", "--python", str(interpreter), "-r", requirements])
+    else:
+        _call([base, "-m", "venv", str(folder)])
+        _call([str(interpreter), "-m", "pip", "install", "--quiet", "-r", requirements])
+    (folder / _DONE).touch()
+    return interpreter
+
+
+def _lines(text: str) -> list[str]:
+    stripped = (re.sub(r"(^|\s)#.*$", "", line).strip() for line in text.splitlines())
+    return [line for line in stripped if line]
+
+
+def _minor(version: str) -> str:
+    return ".".join(version.split(".")[:2])
+
+
+def _here() -> str:
+    return ".".join(map(str, sys.version_info[:3]))
+
+
+def _base(version: str) -> str:
+    if same_python(version):
+        return sys.executable
+    found = shutil.which(f"python{_minor(version)}")
+    if found is None:
+        raise ConfigurationError(
+            f"the model wants Python {version}, and there is no python{_minor(version)} here",
+            fix=f"install Python {_minor(version)}",
+        )
+    return found
+
+
+def _uv() -> str | None:
+    beside = Path(sys.executable).with_name("uv")
+    return str(beside) if beside.exists() else shutil.which("uv")
+
+
+def _call(command: list[str | Path]) -> None:
+    done = subprocess.run(
+        [str(part) for part in command], capture_output=True, text=True, errors="replace"
+    )
+    if done.returncode != 0:
+        raise ConfigurationError(
+            "an environment with the model's requirements cannot be made",
+            fix="mend its requirements, or the access to the package index",
+            cause=done.stderr.strip()[-_LAST_CHARACTERS:],
+        )

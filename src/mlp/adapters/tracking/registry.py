@@ -1,0 +1,234 @@
+"""MLflow's model registry: versions of models, their aliases, tags and files."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mlp.adapters.tracking.connection import Refused, client, translated
+from mlp.core.errors import RemoteError, UsageError
+from mlp.core.registry import LoggedModel, ModelVersion
+
+_PAGE = 200
+
+
+def aliases(uri: str, model: str) -> dict[str, str]:
+    """The version of each alias; {} where nothing is registered under that name."""
+    with translated(uri):
+        found = _registered(client(uri), model)
+        return {alias: str(version) for alias, version in found.aliases.items()} if found else {}
+
+
+def versions(uri: str, model: str) -> list[ModelVersion]:
+    """All versions, the newest first; [] where nothing is registered under that name."""
+    with translated(uri):
+        server = client(uri)
+        registered = _registered(server, model)
+        if registered is None:
+            return []
+        found: list[Any] = []
+        page: str | None = None
+        while page is not None or not found:
+            name = model.replace("'", "")
+            part = server.search_model_versions(f"name = '{name}'", _PAGE, page_token=page)
+            found += part
+            page = part.token or None
+            if page is None:
+                break
+        made = [_version(item, registered.aliases) for item in found]
+        return sorted(made, key=lambda item: -int(item.version))
+
+
+def version(uri: str, model: str, number: str) -> ModelVersion:
+    """One version, by its number. Raises UsageError where there is none."""
+    with translated(uri):
+        server = client(uri)
+        registered = _registered(server, model)
+        found = _absent_is_none(lambda: server.get_model_version(model, number))
+        if registered is None or found is None:
+            raise no_version(model, number)
+        return _version(found, registered.aliases)
+
+
+def no_version(model: str, number: str) -> UsageError:
+    """Of a version that is not there."""
+    return UsageError(f"model {model!r} has no version {number}", fix="mlp models list")
+
+
+def register(
+    uri: str, model: str, logged: LoggedModel, tags: Mapping[str, str], description: str = ""
+) -> ModelVersion:
+    """Make a logged model the next version of `model`, which is made if need be."""
+    from mlflow.exceptions import MlflowException
+
+    with translated(uri):
+        server = client(uri)
+        try:
+            server.create_registered_model(model)
+        except MlflowException as e:
+            if e.error_code not in ("RESOURCE_ALREADY_EXISTS", "ALREADY_EXISTS"):
+                raise
+        made = server.create_model_version(
+            model,
+            logged.location,
+            logged.run_id,
+            tags=dict(tags),
+            description=description or None,
+            model_id=logged.model_id,
+        )
+        return _version(made, {})
+
+
+def set_alias(uri: str, model: str, alias: str, number: str) -> None:
+    """Let `alias` mean that version. Raises UsageError where there is none."""
+    with translated(uri):
+        server = client(uri)
+        if _absent_is_none(lambda: server.get_model_version(model, number)) is None:
+            raise no_version(model, number)
+        server.set_registered_model_alias(model, alias, number)
+
+
+def delete_alias(uri: str, model: str, alias: str) -> None:
+    """Let `alias` mean nothing any more; it may do so already."""
+    with translated(uri):
+        _absent_is_none(lambda: client(uri).delete_registered_model_alias(model, alias))
+
+
+def set_tags(uri: str, model: str, number: str, tags: Mapping[str, str]) -> None:
+    """Set tags of a version, where it is there: one that was deleted needs none."""
+    with translated(uri):
+        server = client(uri)
+        if _absent_is_none(lambda: server.get_model_version(model, number)) is None:
+            return
+        for name, value in tags.items():
+            server.set_model_version_tag(model, number, name, value)
+
+
+def download(uri: str, model: str, number: str, to: Path) -> Path:
+    """The files of a version in the folder `to`, which is there completely or not at all.
+
+    Where it is there already, nothing is asked. Raises UsageError where there is no such version.
+    """
+    if to.is_dir():
+        return to
+    with translated(uri):
+        place = _absent_is_none(lambda: client(uri).get_model_version_download_uri(model, number))
+    if place is None:
+        raise no_version(model, number)
+    return fetch(uri, place, to)
+
+
+@contextmanager
+def files(uri: str, model: str, number: str) -> Iterator[Path]:
+    """The files of a version as they lie in the store now, in a folder that is only to be read.
+
+    It is the store's own folder where that is on this machine, else a copy that goes afterwards.
+    """
+    with translated(uri):
+        place = _absent_is_none(lambda: client(uri).get_model_version_download_uri(model, number))
+    if place is None:
+        raise no_version(model, number)
+    with files_at(uri, place) as folder:
+        yield folder
+
+
+@contextmanager
+def files_at(uri: str, location: str) -> Iterator[Path]:
+    """The same for an address that MLflow knows: `LoggedModel.location`."""
+    with translated(uri):
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        client(uri)
+        repository = get_artifact_repository(location, tracking_uri=uri, registry_uri=uri)
+        own = getattr(repository, "artifact_dir", None)  # of a LocalArtifactRepository
+    if own is not None:
+        if not Path(own).is_dir():
+            raise Refused(f"there are no files at {location} any more")
+        yield Path(own)
+        return
+    with tempfile.TemporaryDirectory(prefix="mlp-model-") as scratch:
+        yield fetch(uri, location, Path(scratch) / "model")
+
+
+def fetch(uri: str, location: str, to: Path) -> Path:
+    """Download the files at an address that MLflow knows, in the same way."""
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    to.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(prefix=f".{to.name}-", dir=to.parent))
+    try:
+        with translated(uri):
+            repository = get_artifact_repository(location, tracking_uri=uri, registry_uri=uri)
+            repository.download_artifacts("", str(part))
+        if not any(part.iterdir()):
+            raise RemoteError(f"there are no files at {location}")
+        part.chmod(0o755)
+        _put(part, to)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return to
+
+
+def logged_models(uri: str, run_ids: Iterable[str]) -> list[LoggedModel]:
+    """What runs, by MLflow's ids, and the runs nested in them have logged; the newest first."""
+    with translated(uri):
+        server = client(uri)
+        found: dict[str, LoggedModel] = {}
+        for run_id in run_ids:
+            run = server.get_run(run_id)
+            experiment = run.info.experiment_id
+            query = f"tags.`mlflow.parentRunId` = '{run_id}'"
+            nested = server.search_runs([experiment], query, max_results=1000)
+            for each in (run, *nested):
+                for model in _logged_by(server, experiment, each.info.run_id):
+                    found[model.model_id] = model
+        return sorted(found.values(), key=lambda model: -model.created)
+
+
+def _logged_by(server: Any, experiment: str, run_id: str) -> list[LoggedModel]:
+    found = server.search_logged_models([experiment], f"source_run_id = '{run_id}'")
+    return [
+        LoggedModel(m.model_id, m.name, run_id, m.artifact_location, m.creation_timestamp / 1000)
+        for m in found
+        if str(getattr(m.status, "value", m.status)) == "READY"
+    ]
+
+
+def _put(part: Path, to: Path) -> None:
+    """Give the folder its name, unless another process has just made the same."""
+    try:
+        os.rename(part, to)  # noqa: PTH104 - Path.rename says the same
+    except OSError:
+        if not to.is_dir():
+            raise
+
+
+def _registered(server: Any, model: str) -> Any:
+    return _absent_is_none(lambda: server.get_registered_model(model))
+
+
+def _absent_is_none(ask: Any) -> Any:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return ask()
+    except MlflowException as e:
+        if e.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return None
+
+
+def _version(found: Any, aliases: Mapping[str, Any]) -> ModelVersion:
+    number = str(found.version)
+    return ModelVersion(
+        model=found.name,
+        version=number,
+        created=found.creation_timestamp / 1000,
+        run_id=found.run_id or None,
+        source=found.source,
+        tags=dict(found.tags),
+        aliases=tuple(sorted(a for a, v in aliases.items() if str(v) == number)),
+    )

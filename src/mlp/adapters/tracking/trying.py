@@ -1,0 +1,86 @@
+"""Trying a model in a process of its own."""
+
+import json
+import os
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlp.core.environment import QUIET
+from mlp.core.errors import UserCodeError
+from mlp.core.secrets import Masker
+
+_LAST_CHARACTERS = 1500
+# What would lead the process to this project's runs, or to modules that the model does not bring.
+_NOT_INHERITED = ("PYTHONPATH", "PYTHONHOME", "MLFLOW_RUN_ID", "MLFLOW_TRACKING_URI")
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """What a model answered: its stored example, and the rows of a table with their labels.
+
+    `failed` says why it could not answer the table.
+    """
+
+    example: Any = None
+    labels: Any = None
+    predictions: Any = None
+    probabilities: Any = None
+    failed: str = ""
+
+
+def attempt(
+    python: Path,
+    model: Path,
+    *,
+    example: bool = True,
+    table: Path | None = None,
+    target: str = "",
+    seconds: float = 600.0,
+) -> Tried:
+    """Load the model in `model` by the interpreter `python` and let it answer.
+
+    `target` is the column of `table` that has the labels.
+
+    Raises UserCodeError with the last lines where it does not, or takes longer than `seconds`.
+    """
+    order = {
+        "model": str(model),
+        "example": example,
+        "table": str(table) if table else None,
+        "target": target,
+    }
+    text = Path(__file__).with_name("model_process.py").read_text(encoding="utf-8")
+    with tempfile.TemporaryDirectory(prefix="mlp-trial-") as scratch:
+        paths = [Path(scratch) / name for name in ("order.json", "result.json")]
+        paths[0].write_text(json.dumps(order), encoding="utf-8")
+        command = [str(python), "-c", text, *map(str, paths)]
+        _run(command, scratch, seconds)
+        result: Mapping[str, Any] = json.loads(paths[1].read_text(encoding="utf-8"))
+    return Tried(**result)
+
+
+def _run(command: list[str], folder: str, seconds: float) -> None:
+    variables = {name: v for name, v in os.environ.items() if name not in _NOT_INHERITED} | QUIET
+    try:
+        done = subprocess.run(
+            command,
+            cwd=folder,
+            env=variables,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=seconds,
+        )
+    except subprocess.TimeoutExpired as e:
+        raise UserCodeError(f"the model has not answered in {seconds:g} s") from e
+    if done.returncode != 0:
+        said = Masker(os.environ).text(done.stderr.strip())[-_LAST_CHARACTERS:]
+        raise UserCodeError(
+            f"the model does not answer: {said.splitlines()[-1] if said else 'it ended'}",
+            cause=said,
+        )

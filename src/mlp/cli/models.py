@@ -1,0 +1,273 @@
+"""`mlp models`: versions of the project's model, which of them serves, and how that came."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from mlp.cli import options
+
+_HELP = {"help_option_names": ["-h", "--help"]}
+_VERSION = "VERSION is a number, an alias (`champion`, `challenger`), or `latest`."
+_reason = click.option("--reason", default="", help="Why; it is kept in the ledger.")
+
+
+@click.group(context_settings=_HELP)
+def command() -> None:
+    """Register versions of the project's model, promote them, go back, and tell how it came."""
+
+
+@command.command(context_settings=_HELP)
+@click.argument("run", default="last")
+@click.option("--artifact", metavar="NAME", help="Which of the run's models, by name or id.")
+@options.dry_run
+@options.json_output
+@options.common
+def register(
+    run: str,
+    artifact: str | None,
+    dry_run: bool,
+    json_output: bool,
+    env: str | None,
+    settings: tuple[str, ...],
+) -> None:
+    """Make the model that RUN has logged the next version.
+
+    RUN is an id or its beginning, a run's name, or `last`. The digest of every file is kept, and
+    what the model was made from. A model that is registered already keeps its version.
+    """
+    from mlp.cli import model_views
+    from mlp.flows import project
+    from mlp.flows.models import registering
+
+    loaded = project.load(env=env, settings=settings)
+    planned = registering.plan(loaded, run, artifact)
+    if dry_run:
+        model_views.registering(planned, as_json=json_output)
+        return
+    entry = registering.apply(loaded, planned)
+    model_views.registered(planned, entry, as_json=json_output)
+
+
+@command.command("list", context_settings=_HELP)
+@options.json_output
+@options.common
+def list_(json_output: bool, env: str | None, settings: tuple[str, ...]) -> None:
+    """The versions, the newest first, with where they stand."""
+    from mlp.cli import model_views
+    from mlp.flows import project
+    from mlp.flows.models import listing
+
+    loaded = project.load(env=env, settings=settings)
+    model_views.versions(listing.versions(loaded), as_json=json_output)
+
+
+@command.command(context_settings=_HELP, epilog=_VERSION)
+@click.argument("version", default="champion")
+@options.json_output
+@options.common
+def show(version: str, json_output: bool, env: str | None, settings: tuple[str, ...]) -> None:
+    """One version: what it was made from, its digest, and the ledger's entries about it."""
+    from mlp.cli import model_views
+    from mlp.flows import project
+    from mlp.flows.models import listing
+
+    loaded = project.load(env=env, settings=settings)
+    model_views.version(listing.show(loaded, version), as_json=json_output)
+
+
+@command.command(context_settings=_HELP, epilog=_VERSION)
+@click.argument("version")
+@click.option(
+    "--to",
+    type=click.Choice(["champion", "challenger"]),
+    default="champion",
+    show_default=True,
+    help="What it becomes.",
+)
+@_reason
+@click.option(
+    "--accept",
+    multiple=True,
+    metavar="GATE",
+    help="Let this gate be, though it does not pass; needs --reason. May be repeated.",
+)
+@click.option(
+    "--expect",
+    metavar="VERSION",
+    help="Only if this version is it now; '' for none. Ends with 4 otherwise.",
+)
+@options.dry_run
+@options.json_output
+@options.common
+def promote(
+    version: str,
+    to: str,
+    reason: str,
+    accept: tuple[str, ...],
+    expect: str | None,
+    dry_run: bool,
+    json_output: bool,
+    env: str | None,
+    settings: tuple[str, ...],
+) -> int:
+    """Let VERSION be the champion, which answers, or the challenger, which is compared with it.
+
+    Its gates come first: files, provenance, signature, prediction, metrics, champion. Ends with 4
+    where one of them refuses, and where somebody else was faster.
+    """
+    from mlp.cli import model_views
+    from mlp.flows import project
+    from mlp.flows.models import promoting
+
+    loaded = project.load(env=env, settings=settings)
+    planned = promoting.plan(loaded, promoting.Request(version, to, reason, accept, expect))
+    if dry_run or planned.done:
+        model_views.promotion(planned, None, as_json=json_output)
+        return 4 if planned.refused else 0
+    if planned.refused:
+        if json_output:
+            model_views.promotion(planned, None, as_json=True)
+        raise promoting.refusal(planned)
+    model_views.promotion(planned, promoting.apply(loaded, planned), as_json=json_output)
+    return 0
+
+
+@command.command(context_settings=_HELP, epilog=_VERSION)
+@click.option("--to", metavar="VERSION", help="Not the last good version, but this one.")
+@_reason
+@options.dry_run
+@options.json_output
+@options.common
+def rollback(
+    to: str | None,
+    reason: str,
+    dry_run: bool,
+    json_output: bool,
+    env: str | None,
+    settings: tuple[str, ...],
+) -> None:
+    """Let the last version that was good be the champion again.
+
+    Passed over are versions that were rolled back from, taken out, archived or deleted, and those
+    whose files are not what was registered. No other gate is asked.
+    """
+    from mlp.cli import model_views
+    from mlp.flows import project
+    from mlp.flows.models import rolling_back
+
+    with _in_a_hurry():
+        loaded = project.load(env=env, settings=settings)
+        planned = rolling_back.plan(loaded, to, reason)
+        entry = None if dry_run else rolling_back.apply(loaded, planned)
+    model_views.rollback(planned, entry, as_json=json_output)
+
+
+@command.command(context_settings=_HELP, epilog=_VERSION)
+@click.argument("version")
+@_reason
+@options.dry_run
+@options.json_output
+@options.common
+def archive(
+    version: str,
+    reason: str,
+    dry_run: bool,
+    json_output: bool,
+    env: str | None,
+    settings: tuple[str, ...],
+) -> None:
+    """Put VERSION away: it serves no more, and no rollback goes to it. Nothing is deleted."""
+    from mlp.cli import model_views
+    from mlp.flows import project
+    from mlp.flows.models import archiving
+
+    loaded = project.load(env=env, settings=settings)
+    planned = archiving.plan(loaded, version, reason)
+    entry = None if dry_run or planned.done else archiving.apply(loaded, planned)
+    model_views.archived(planned, entry, as_json=json_output)
+
+
+@command.command(context_settings=_HELP)
+@click.option(
+    "-n", "limit", type=click.IntRange(min=1), help="How many of the last; all unless given."
+)
+@click.option("--intents", is_flag=True, help="Show what was begun, too, not only what came of it.")
+@options.json_output
+@options.common
+def history(
+    limit: int | None,
+    intents: bool,
+    json_output: bool,
+    env: str | None,
+    settings: tuple[str, ...],
+) -> None:
+    """The ledger: who changed what, when, from what to what, and why."""
+    from mlp.cli import model_views
+    from mlp.flows import project
+    from mlp.flows.models import listing
+
+    loaded = project.load(env=env, settings=settings)
+    model_views.history(listing.history(loaded, limit, intents), as_json=json_output)
+
+
+@command.command(context_settings=_HELP, epilog=_VERSION)
+@click.argument("version")
+@click.option(
+    "--to",
+    "folder",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="The folder to be made.",
+)
+@click.option("--image", metavar="TAG", help="Build a container image of it, too.")
+@click.option("--base", metavar="IMAGE", help="What the image is built on; python:X.Y-slim.")
+@click.option(
+    "--builder",
+    type=click.Choice(["docker", "podman", "buildah"]),
+    help="What builds it; the first that works here unless given.",
+)
+@click.argument("flags", nargs=-1, metavar="[-- BUILDER_FLAGS...]")
+@options.dry_run
+@options.json_output
+@options.common
+def package(
+    version: str,
+    folder: Path,
+    image: str | None,
+    base: str | None,
+    builder: str | None,
+    flags: tuple[str, ...],
+    dry_run: bool,
+    json_output: bool,
+    env: str | None,
+    settings: tuple[str, ...],
+) -> None:
+    """Make a folder of VERSION that runs by itself, and a container image of that.
+
+    The folder has the model, its requirements, a digest of every file, and a program to serve it.
+    """
+    from mlp.cli import model_views, render
+    from mlp.flows import project
+    from mlp.flows.models import packaging
+
+    loaded = project.load(env=env, settings=settings)
+    planned = packaging.plan(
+        loaded, version, folder.absolute(), image=image, base=base, builder=builder, flags=flags
+    )
+    if not dry_run:
+        packaging.apply(loaded, planned, render.note)
+    model_views.package(planned, made=not dry_run, as_json=json_output)
+
+
+@contextmanager
+def _in_a_hurry() -> Iterator[None]:
+    """Without the garbage collector, which is a quarter of the time that MLflow takes to load."""
+    import gc
+
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()

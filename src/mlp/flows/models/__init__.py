@@ -1,0 +1,1 @@
+"""Versions of the project's model: registered, promoted, rolled back, archived, packaged."""

@@ -1,0 +1,225 @@
+"""Finding out what the gates before a promotion ask, and their verdicts."""
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mlp.adapters import digests, lock, requirements
+from mlp.adapters.tracking import registry, trying
+from mlp.adapters.tracking.trying import Tried
+from mlp.core import gates as judged
+from mlp.core.digests import changes, combined
+from mlp.core.errors import ConfigurationError, MlpError, UserCodeError
+from mlp.core.gates import Gate, Lineage, Scores
+from mlp.core.ledger import Action, Entry
+from mlp.core.model import Evaluation, Primary
+from mlp.core.registry import ModelVersion, VersionTag, recorded_digest
+from mlp.flows.models import origin
+from mlp.flows.models.opened import Opened
+from mlp.flows.models.registering import described
+
+
+@dataclass
+class Examination:
+    """One version and its champion, looked at by each gate in turn."""
+
+    model: Opened
+    candidate: ModelVersion
+    champion: ModelVersion | None
+    entries: Sequence[Entry]
+    folders: dict[str, Path] = field(default_factory=dict)
+    tried: Tried | None = None  # what the candidate answered
+
+    def files(self) -> Gate:
+        """The files are those that were registered."""
+        found = digests.files(self.folders[self.candidate.version])
+        evidence = registered(self.entries, self.candidate.version)
+        recorded = recorded_digest(self.entries, self.candidate.version, self.candidate.tags)
+        differ = changes(evidence.get("files", {}), found) if "files" in evidence else []
+        return judged.files(recorded, combined(found), differ)
+
+    def provenance(self) -> Gate:
+        """Code and data are known."""
+        evidence = registered(self.entries, self.candidate.version)
+        return judged.provenance(
+            Lineage(
+                evidence.get("commit"),
+                bool(evidence.get("dirty")),
+                bool(evidence.get("patch")),
+                evidence.get("data", {}),
+            )
+        )
+
+    def signature(self) -> Gate:
+        """Compatible with the champion's."""
+        ours = judged.signature_of(described(self.folders[self.candidate.version]))
+        theirs = None
+        if self.champion is not None:
+            theirs = judged.signature_of(described(self.folders[self.champion.version]))
+        return judged.signature(ours, theirs, alone=self.champion is None)
+
+    def prediction(self) -> Gate:
+        """It answers its stored example in a process of its own."""
+        started = time.monotonic()
+        folder = self.folders[self.candidate.version]
+        try:
+            python, which = _python(self.model, folder)
+            self.tried = trying.attempt(python, folder, **self._table())
+        except MlpError as e:
+            return judged.prediction(
+                False,
+                e.one_line(),
+                e.fix or "log the model with all it needs: pip_requirements, code_paths",
+            )
+        seconds = time.monotonic() - started
+        return judged.prediction(True, f"it answers its example in {seconds:.1f} s, {which}")
+
+    def metrics(self) -> Gate:
+        """The bounds of model.gates.metrics."""
+        bounds = self.model.project.model.gates.metrics
+        return judged.metrics(bounds, self._metrics(self.candidate) if bounds else {})
+
+    def not_worse(self) -> Gate:
+        """Not worse than the champion by the primary metric."""
+        section = self.model.project.model
+        if self.champion is None or section.primary is None:
+            scores = None if self.champion is None else Scores()
+            return judged.champion(section.primary, section.gates.max_drop, scores)
+        try:
+            if section.gates.evaluation is not None:
+                scores = self._evaluated(section.gates.evaluation, section.primary)
+            else:
+                scores = self._recorded(section.primary)
+        except MlpError as e:
+            scores = Scores(why_not=e.one_line(), fix=e.fix)
+        return judged.champion(section.primary, section.gates.max_drop, scores)
+
+    def _metrics(self, version: ModelVersion) -> Mapping[str, float]:
+        evidence = registered(self.entries, version.version)
+        run = version.tags.get(VersionTag.RUN_ID) or evidence.get("run_id") or version.run_id
+        if run is None:
+            return {}
+        try:
+            return origin.find(self.model.project, run).metrics
+        except MlpError:
+            found: Mapping[str, float] = evidence.get("metrics", {})  # the run was deleted
+            return found
+
+    def _evaluated(self, table: Evaluation, primary: Primary) -> Scores:
+        """Both score the table of mlp.yaml, each in a process of its own."""
+        from mlp.core.scores import compare
+
+        assert self.champion is not None
+        path = self.model.project.root / table.data
+        if not path.is_file():
+            raise ConfigurationError(
+                f"{table.data}, by which versions are compared, is not there",
+                fix="dvc pull; or mend model.gates.evaluation in mlp.yaml",
+            )
+        answers = [self._answers(version) for version in (self.champion, self.candidate)]
+        champion, candidate = compare(primary.metric, *answers)
+        where = f"on {table.data} ({len(answers[0].labels)} rows)"
+        return Scores(candidate, champion, where)
+
+    def _answers(self, version: ModelVersion) -> Tried:
+        """What a version answers to the table; the candidate may have done so already."""
+        tried = self.tried if version == self.candidate else None
+        if tried is None:
+            folder = self.folders[version.version]
+            python, _ = _python(self.model, folder)
+            tried = trying.attempt(python, folder, example=False, **self._table())
+        if tried.failed:
+            raise UserCodeError(
+                f"version {version.version} cannot score the table: {tried.failed}",
+                fix="mend model.gates.evaluation in mlp.yaml, or the model",
+            )
+        return tried
+
+    def _table(self) -> dict[str, Any]:
+        """The table by which both are compared, where there is one and a champion."""
+        table = self.model.project.model.gates.evaluation
+        path = self.model.project.root / table.data if table else None
+        if table is None or path is None or self.champion is None or not path.is_file():
+            return {}
+        return {"table": path, "target": table.target}
+
+    def _recorded(self, primary: Primary) -> Scores:
+        """What the runs recorded, where they recorded it of the same data."""
+        assert self.champion is not None
+        fix = (
+            "name a table by which both are compared in mlp.yaml:"
+            " model.gates.evaluation: {data: test.csv, target: COLUMN}"
+        )
+        found = []
+        for version in (self.candidate, self.champion):
+            run = version.tags.get(VersionTag.RUN_ID)
+            made = origin.find(self.model.project, run) if run else None
+            if made is None or primary.metric not in made.metrics:
+                why = f"the run of version {version.version} has not recorded {primary.metric}"
+                return Scores(why_not=why, fix=fix)
+            found.append(made)
+        data = [made.evaluated(primary.metric) for made in found]
+        if not data[0] or None in data[0].values() or data[0] != data[1]:
+            return Scores(why_not="their runs did not evaluate the same data", fix=fix)
+        values = [made.metrics[primary.metric] for made in found]
+        return Scores(values[0], values[1], "in their runs, on the same data")
+
+
+def examine(
+    model: Opened,
+    candidate: ModelVersion,
+    champion: ModelVersion | None,
+    entries: Sequence[Entry],
+    names: Iterable[str],
+) -> tuple[Gate, ...]:
+    """The verdicts of the gates of these names, in that order."""
+    seen = Examination(model, candidate, champion, entries)
+    ask = {
+        judged.FILES: seen.files,
+        judged.PROVENANCE: seen.provenance,
+        judged.SIGNATURE: seen.signature,
+        judged.PREDICTION: seen.prediction,
+        judged.METRICS: seen.metrics,
+        judged.CHAMPION: seen.not_worse,
+    }
+    with ExitStack() as stack:
+        for version in (candidate, champion):
+            if version is not None:
+                held = registry.files(model.uri, model.name, version.version)
+                seen.folders[version.version] = stack.enter_context(held)
+        found: list[Gate] = []
+        for name in names:
+            if found and found[0].name == judged.FILES and not found[0].passed:
+                break  # nothing may be loaded that is not what was registered
+            found.append(ask[name]())
+        return tuple(found)
+
+
+def registered(entries: Iterable[Entry], version: str) -> Mapping[str, Any]:
+    """What was written down when the version was registered by mlp; {} where it was not."""
+    for entry in entries:
+        if entry.action == Action.REGISTERED and entry.version == version:
+            return entry.evidence
+    return {}
+
+
+def _python(model: Opened, folder: Path) -> tuple[Path, str]:
+    """An interpreter that has the model's own requirements, and which one that is in words."""
+    import sys
+
+    import yaml
+
+    file = folder / "requirements.txt"
+    text = file.read_text(encoding="utf-8") if file.is_file() else ""
+    wanted = folder / "python_env.yaml"
+    described = yaml.safe_load(wanted.read_text(encoding="utf-8")) if wanted.is_file() else {}
+    version = str((described or {}).get("python", ""))
+    if requirements.same_python(version) and not requirements.lacking(text):
+        return Path(sys.executable), "with this Python, which has its requirements"
+    place = model.environments() / requirements.key(text, version)
+    with lock.held(place.with_suffix(".lock"), wait=True):
+        python = requirements.make(place, file, version)
+    return python, "in an environment made of its requirements"

@@ -1,0 +1,83 @@
+"""Versions and the ledger, as they are shown."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from mlp.adapters.tracking import registry
+from mlp.core.ledger import Action, Entry
+from mlp.core.promotion import lifecycle
+from mlp.core.registry import ModelVersion, VersionTag
+from mlp.flows.models.gates import registered
+from mlp.flows.models.opened import opened
+from mlp.flows.models.reconcile import settle
+from mlp.flows.project import Project
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """The versions, the newest first, and what was found to have happened without the ledger."""
+
+    model: str
+    versions: Sequence[ModelVersion]
+    found: Sequence[Entry]
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One version: its record from when it was registered, and the ledger's entries about it."""
+
+    version: ModelVersion
+    record: Mapping[str, Any]
+    entries: Sequence[Entry]
+    found: Sequence[Entry]
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """The ledger, the oldest entry first, and which of it was found just now."""
+
+    model: str
+    entries: Sequence[Entry]
+    found: Sequence[Entry]
+
+
+def versions(project: Project) -> Listed:
+    """All versions with where they stand now."""
+    with opened(project) as model:
+        found = settle(model)
+        entries, aliases = model.entries(), model.aliases()
+        return Listed(
+            model.name,
+            [
+                _standing(version, aliases, entries)
+                for version in registry.versions(model.uri, model.name)
+            ],
+            found,
+        )
+
+
+def show(project: Project, version: str) -> Shown:
+    """One version. Raises UsageError where there is none."""
+    with opened(project) as model:
+        found = settle(model)
+        entries, aliases = model.entries(), model.aliases()
+        shown = _standing(model.version(version), aliases, entries)
+        about = [e for e in entries if shown.version in (e.version, e.previous)]
+        return Shown(shown, registered(entries, shown.version), about, found)
+
+
+def history(project: Project, limit: int | None = None, intents: bool = False) -> History:
+    """The last `limit` entries; intents that were settled are left out unless asked for."""
+    with opened(project) as model:
+        found = settle(model)
+        entries = [entry for entry in model.entries() if intents or entry.action != Action.INTENDED]
+        return History(model.name, entries[-limit:] if limit else entries, found)
+
+
+def _standing(
+    version: ModelVersion, aliases: Mapping[str, str], entries: Sequence[Entry]
+) -> ModelVersion:
+    """The version with the lifecycle that follows from aliases and ledger, whatever its tag is."""
+    stands = str(lifecycle(version.version, aliases, entries))
+    return replace(version, tags={**version.tags, VersionTag.LIFECYCLE: stands})

@@ -1,0 +1,133 @@
+"""Where a model comes from: the run, its stages, and what MLflow and DVC recorded of them."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from mlp.adapters import tracking
+from mlp.adapters.tracking import registry
+from mlp.core import recorded, runs
+from mlp.core.errors import ConfigurationError, UsageError
+from mlp.core.gates import Lineage
+from mlp.core.pipeline import DataItem, StageState
+from mlp.core.registry import LoggedModel
+from mlp.core.runs import RunRecord, Tag
+from mlp.flows.project import Project
+
+# Dependencies with these endings are code: the commit says what they were.
+_CODE = (".py", ".ipynb", ".sh", ".r", ".jl", ".sql")
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """A run with the models that it logged, and the states of its stages.
+
+    `lock` is the SHA-256 of its dvc.lock; `patch` says whether its uncommitted changes are kept.
+    """
+
+    run: RunRecord
+    stages: Sequence[StageState]
+    models: Sequence[LoggedModel]
+    lock: str | None
+    patch: bool
+
+    @property
+    def lineage(self) -> Lineage:
+        """Its code and data, as far as they are known."""
+        tags = self.run.tags
+        return Lineage(
+            commit=tags.get(Tag.COMMIT) or None,
+            dirty=tags.get(Tag.DIRTY) == "true",
+            patch=self.patch,
+            data={item.path: item.digest for stage in self.stages for item in _data(stage)},
+        )
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The metrics of the run, and of its stages where the run has none of that name."""
+        found: dict[str, float] = {}
+        for stage in self.run.stages:
+            found |= stage.metrics
+        return found | dict(self.run.metrics)
+
+    def evaluated(self, metric: str) -> dict[str, str | None]:
+        """What the stage with the metric read beside code and the models of this run."""
+        made = {item.path for stage in self.stages for item in stage.outs}
+        names = {s.stage for s in self.run.stages if metric in s.metrics}
+        stages = [stage for stage in self.stages if stage.name in names]
+        trained = self._training()
+        own = {item.path for stage in trained for item in stage.outs} & made
+        return {i.path: i.digest for stage in stages for i in _data(stage) if i.path not in own}
+
+    def _training(self) -> list[StageState]:
+        logged = {model.run_id for model in self.models}
+        names = {stage.stage for stage in self.run.stages if stage.mlflow_id in logged}
+        return [stage for stage in self.stages if stage.name in names]
+
+
+def find(project: Project, reference: str) -> Origin:
+    """The run that `reference` means, with all it has logged.
+
+    The models of a cached stage are those of the run that did the work. Raises UsageError where
+    there is no such run.
+    """
+    uri, experiment = project.tracking_uri, project.config.experiment
+    run = tracking.find_run(uri, experiment, reference)
+    ids = [run.mlflow_id, *(stage.mlflow_id for stage in run.stages)]
+    for stage in run.stages:
+        if made_by := stage.tags.get(Tag.CACHED_FROM):
+            ids += _stage_of(uri, experiment, made_by, stage.stage)
+    text = tracking.artifact_text(uri, run, runs.STAGES)
+    dirty = run.tags.get(Tag.DIRTY) == "true"
+    lock = tracking.artifact_text(uri, run, runs.LOCK_AFTER)
+    return Origin(
+        run,
+        recorded.stages(text) if text else (),
+        registry.logged_models(uri, dict.fromkeys(ids)),
+        hashlib.sha256(lock.encode(errors="surrogateescape")).hexdigest() if lock else None,
+        bool(dirty and tracking.artifact_text(uri, run, runs.PATCH)),
+    )
+
+
+def choose(origin: Origin, artifact: str | None) -> LoggedModel:
+    """The run's model of that name or id, or its only one. Raises UsageError otherwise."""
+    models = [
+        model
+        for model in origin.models
+        if artifact is None or artifact in (model.name, model.model_id)
+    ]
+    if len(models) == 1:
+        return models[0]
+    run = origin.run.run_id[:8]
+    if not origin.models:
+        raise UsageError(
+            f"run {run} has logged no model",
+            fix="log one in a stage: mlp.log_model(model, example)",
+        )
+    if not models:
+        have = ", ".join(sorted({model.name for model in origin.models}))
+        raise UsageError(f"run {run} has no model {artifact!r} (have: {have})")
+    several = ", ".join(f"{model.name} ({model.model_id})" for model in models[:10])
+    raise UsageError(
+        f"run {run} has logged several models: {several}",
+        fix=f"mlp models register {run} --artifact NAME, or the id in brackets",
+    )
+
+
+def params_text(params: Mapping[str, str], limit: int) -> str:
+    """The params as JSON for a tag, or where to find them if that is too long for one."""
+    text = json.dumps(dict(params), sort_keys=True)
+    return text if len(text) <= limit else json.dumps({"too many for a tag": "see the run"})
+
+
+def _stage_of(uri: str, experiment: str, run: str, stage: str | None) -> list[str]:
+    try:
+        made = tracking.find_run(uri, experiment, run)
+    except (UsageError, ConfigurationError):
+        return []  # that run was deleted: then its models cannot be registered either
+    return [part.mlflow_id for part in made.stages if part.stage == stage]
+
+
+def _data(stage: StageState) -> Iterable[DataItem]:
+    return [item for item in stage.deps if not item.path.lower().endswith(_CODE)]

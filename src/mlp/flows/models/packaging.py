@@ -1,0 +1,157 @@
+"""A version as a self-contained folder, and as a container image."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from mlp.adapters import digests
+from mlp.adapters.tracking import registry
+from mlp.core import package
+from mlp.core.digests import combined
+from mlp.core.errors import GateRefused, UsageError
+from mlp.core.registry import recorded_digest
+from mlp.flows.models.gates import registered
+from mlp.flows.models.opened import Opened, opened
+from mlp.flows.models.reconcile import settle
+from mlp.flows.project import Project
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What will be made. `texts` are the files beside the model's own, `files` those by digest."""
+
+    model: str
+    version: str
+    folder: Path
+    digest: str
+    verified: bool
+    files: dict[str, str]
+    texts: dict[str, str]
+    image: str | None = None
+    builder: str | None = None
+    flags: Sequence[str] = ()
+
+
+def plan(
+    project: Project,
+    version: str,
+    folder: Path,
+    *,
+    image: str | None = None,
+    base: str | None = None,
+    builder: str | None = None,
+    flags: Sequence[str] = (),
+) -> Plan:
+    """What there is to make. `image` is the tag of an image to be built of it, on `base`.
+
+    Raises UsageError where the folder is there and not empty, GateRefused where the version's
+    files are not those that were registered, ConfigurationError where nothing can build an image.
+    """
+    from mlp.adapters import images
+
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"{folder} is there already", fix="name a folder that is not")
+    chosen = images.builder(builder).name if image else None
+    with opened(project) as model:
+        settle(model)
+        return _plan(model, version, folder, image, base, chosen, flags)
+
+
+def apply(project: Project, planned: Plan, progress: Callable[[str], None]) -> Path:
+    """Make the folder, which is there completely or not at all, and the image; returns the folder.
+
+    `progress` gets the builder's lines.
+    """
+    from mlp.adapters.images import Builder
+
+    planned.folder.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(prefix=f".{planned.folder.name}-", dir=planned.folder.parent))
+    try:
+        with (
+            opened(project) as model,
+            registry.files(model.uri, model.name, planned.version) as files,
+        ):
+            for path in planned.files:
+                target = part / package.MODEL / path
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(files / path, target)
+        if digests.of(part / package.MODEL) != planned.digest:
+            raise GateRefused("the files of the version have changed while they were copied")
+        for name, text in planned.texts.items():
+            (part / name).write_text(text, encoding="utf-8")
+        _readable(part)
+        (part / package.SERVE).chmod(0o755)
+        os.replace(part, planned.folder)  # noqa: PTH105 - over an empty folder, too
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    if planned.image and planned.builder:
+        Builder(planned.builder).build(planned.folder, planned.image, planned.flags, progress)
+    return planned.folder
+
+
+def _plan(
+    model: Opened,
+    reference: str,
+    folder: Path,
+    image: str | None,
+    base: str | None,
+    builder: str | None,
+    flags: Sequence[str],
+) -> Plan:
+    entries = model.entries()
+    version = model.version(reference)
+    recorded = recorded_digest(entries, version.version, version.tags)
+    with registry.files(model.uri, model.name, version.version) as files:
+        found = digests.files(files)
+        digest = combined(found)
+        if recorded is not None and recorded != digest:
+            raise GateRefused(
+                f"the files of version {version.version} are not those that were registered",
+                fix="put the original files back, or register the run again",
+            )
+        requirements = _text(files / "requirements.txt")
+        python = yaml.safe_load(_text(files / "python_env.yaml") or "{}").get("python", "3.11")
+    evidence = registered(entries, version.version)
+    made_from = {k: v for k, v in evidence.items() if k not in ("files", "digest")}
+    record = {
+        "model": model.name,
+        "version": version.version,
+        "digest": digest,
+        "made_from": made_from,
+    }
+    minor = ".".join(str(python).split(".")[:2])
+    texts = package.texts(
+        model.name,
+        version.version,
+        base or f"docker.io/library/python:{minor}-slim",
+        requirements,
+        found,
+        record,
+    )
+    return Plan(
+        model.name,
+        version.version,
+        folder,
+        digest,
+        recorded is not None,
+        found,
+        texts,
+        image,
+        builder,
+        tuple(flags),
+    )
+
+
+def _readable(folder: Path) -> None:
+    """Whatever the umask: in the image another user reads it."""
+    for path in (folder, *folder.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.is_file() else ""

@@ -1,0 +1,148 @@
+"""Promoting a version: its gates, and then the alias, if nobody was faster."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mlp.core import gates as judged
+from mlp.core.errors import GateRefused, UsageError
+from mlp.core.gates import Gate
+from mlp.core.ledger import CHALLENGER, CHAMPION, Action, Entry
+from mlp.core.registry import ModelVersion, recorded_digest
+from mlp.flows.models import gates
+from mlp.flows.models.changing import change, lost
+from mlp.flows.models.opened import Opened, actor, opened
+from mlp.flows.models.reconcile import settle
+from mlp.flows.project import Project
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked for. `expect`: the version that the alias has to mean until now, "" for none;
+    None: whichever it means when the plan is made. `accept`: gates that need not pass."""
+
+    version: str
+    to: str = CHAMPION
+    reason: str = ""
+    accept: Sequence[str] = ()
+    expect: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a promotion would do, and whether it may."""
+
+    model: str
+    version: str
+    alias: str
+    previous: str | None
+    champion: str | None
+    reason: str
+    gates: tuple[Gate, ...]
+    digest: str | None
+    done: bool = False  # the alias means this version already
+
+    @property
+    def refused(self) -> tuple[Gate, ...]:
+        """The gates that keep it from going on."""
+        return tuple(gate for gate in self.gates if not gate.opens)
+
+
+def plan(project: Project, request: Request) -> Plan:
+    """The verdict of every gate. Changes nothing but what the ledger lacks.
+
+    Raises UsageError for a version or gate that is not there, or a gate accepted without a reason,
+    and Conflict where the alias does not mean what `request.expect` says.
+    """
+    if request.to not in (CHAMPION, CHALLENGER):
+        raise UsageError(f"--to is {CHAMPION} or {CHALLENGER}, not {request.to!r}")
+    judged.check_names(request.accept)
+    if request.accept and not request.reason.strip():
+        raise UsageError("a gate is accepted only with a reason", fix="add --reason WHY")
+    with opened(project) as model:
+        settle(model)
+        aliases = model.aliases()
+        previous = aliases.get(request.to)
+        if request.expect is not None and (previous or "") != request.expect:
+            raise lost(model, request.to, request.expect or None)
+        candidate = model.version(request.version)
+        champion = aliases.get(CHAMPION)
+        if request.to == CHALLENGER and candidate.version == champion:
+            raise UsageError(
+                f"version {candidate.version} is the champion, and cannot challenge itself"
+            )
+        return _plan(model, request, candidate, previous, champion)
+
+
+def apply(project: Project, planned: Plan) -> Entry:
+    """Move the alias; returns the ledger's entry.
+
+    Raises GateRefused with every verdict where a gate did not open, and Conflict, which tells by
+    whom, where the alias changed since the plan was made.
+    """
+    if planned.refused:
+        raise refusal(planned)
+    with opened(project) as model:
+        wanted = Entry(
+            model=model.name,
+            action=Action.PROMOTED,
+            version=planned.version,
+            alias=planned.alias,
+            previous=planned.previous,
+            actor=actor(),
+            reason=planned.reason,
+            evidence=_evidence(planned),
+        )
+        return change(model, wanted)
+
+
+def refusal(planned: Plan) -> GateRefused:
+    """The error that names every gate with its verdict and its fix."""
+    names = ", ".join(gate.name for gate in planned.refused)
+    lines = []
+    for gate in planned.gates:
+        mark = "accepted" if gate.accepted else "passed" if gate.passed else "refused"
+        lines.append(f"{gate.name}: {mark}: {gate.detail}")
+        if not gate.opens and gate.fix:
+            lines.append(f"  fix: {gate.fix}")
+    return GateRefused(
+        f"version {planned.version} may not become {planned.alias}: {names}",
+        fix="mend what is named above; or let a gate be: --accept GATE --reason WHY",
+        cause="\n".join(lines),
+    )
+
+
+def _plan(
+    model: Opened,
+    request: Request,
+    candidate: ModelVersion,
+    previous: str | None,
+    champion: str | None,
+) -> Plan:
+    entries = model.entries()
+    done = previous == candidate.version
+    verdicts: tuple[Gate, ...] = ()
+    if not done:
+        names = judged.ALL if request.to == CHAMPION else judged.FOR_CHALLENGER
+        against = model.version(champion) if champion else None
+        verdicts = gates.examine(model, candidate, against, entries, names)
+    return Plan(
+        model.name,
+        candidate.version,
+        request.to,
+        previous,
+        champion,
+        request.reason,
+        judged.accept(verdicts, request.accept),
+        recorded_digest(entries, candidate.version, candidate.tags),
+        done,
+    )
+
+
+def _evidence(planned: Plan) -> dict[str, Any]:
+    return {
+        "digest": planned.digest,
+        "gates": [dataclasses.asdict(gate) for gate in planned.gates],
+        "accepted": [gate.name for gate in planned.gates if gate.accepted],
+    }

@@ -1,0 +1,158 @@
+"""Making a model that a run has logged the next version of the project's model."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mlp.adapters import digests
+from mlp.adapters.tracking import registry
+from mlp.core.digests import combined
+from mlp.core.errors import ConfigurationError
+from mlp.core.gates import signature_of
+from mlp.core.ledger import Action, Entry
+from mlp.core.registry import Lifecycle, LoggedModel, VersionTag
+from mlp.flows import syncing
+from mlp.flows.models import origin
+from mlp.flows.models.opened import Opened, actor, opened
+from mlp.flows.models.origin import Origin
+from mlp.flows.models.reconcile import settle
+from mlp.flows.project import Project
+
+# Older stores keep no longer values of tags.
+_TAG_LENGTH = 5000
+_EXAMPLE = "saved_input_example_info"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The model to be registered. `version` is set where it is registered already."""
+
+    model: str
+    run_id: str
+    artifact: LoggedModel
+    digest: str
+    files: dict[str, str]
+    tags: dict[str, str]
+    evidence: dict[str, Any] = field(default_factory=dict)
+    version: str | None = None
+
+
+def plan(project: Project, run: str, artifact: str | None = None) -> Plan:
+    """What there is to register of a run (an id, its beginning, a name, `last`).
+
+    Raises UsageError where the run has no model, or several and `artifact` names none of them, and
+    ConfigurationError where the model has no signature or no input example.
+    """
+    syncing.catch_up(project)
+    found = origin.find(project, run)
+    logged = origin.choose(found, artifact)
+    with opened(project) as model, registry.files_at(model.uri, logged.location) as folder:
+        settle(model)
+        _check(folder, logged)
+        files = digests.files(folder)
+        digest = combined(files)
+        return Plan(
+            model.name,
+            found.run.run_id,
+            logged,
+            digest,
+            files,
+            _tags(found, digest),
+            _evidence(found, logged, digest, files),
+            _registered(model, logged, digest),
+        )
+
+
+def apply(project: Project, planned: Plan) -> Entry:
+    """Register it; returns the ledger's entry, an earlier one where it was registered before."""
+    with opened(project) as model, model.state.locked(model.name):
+        version = _registered(model, planned.artifact, planned.digest)
+        if version is None:
+            made = registry.register(model.uri, model.name, planned.artifact, planned.tags)
+            version = made.version
+        for entry in model.entries():
+            if entry.action == Action.REGISTERED and entry.version == version:
+                return entry
+        return model.state.append_next(
+            Entry(
+                model=model.name,
+                action=Action.REGISTERED,
+                version=version,
+                actor=actor(),
+                reason=f"run {planned.run_id[:8]}",
+                evidence=planned.evidence,
+            )
+        )
+
+
+def described(folder: Path) -> dict[str, Any]:
+    """The model's own description, MLmodel. Raises ConfigurationError where there is none."""
+    try:
+        text = (folder / "MLmodel").read_text(encoding="utf-8")
+        description = yaml.safe_load(text)
+    except (OSError, yaml.YAMLError) as e:
+        raise ConfigurationError("it is no MLflow model: MLmodel is missing", cause=str(e)) from e
+    return description if isinstance(description, dict) else {}
+
+
+def _check(folder: Path, logged: LoggedModel) -> None:
+    description = described(folder)
+    lacks = []
+    if signature_of(description) is None:
+        lacks.append("signature")
+    if not description.get(_EXAMPLE):
+        lacks.append("input example")
+    if lacks:
+        raise ConfigurationError(
+            f"the model {logged.name!r} has no {' and no '.join(lacks)}:"
+            " nobody could tell what it takes, nor try it before it serves",
+            fix="log it with an example of its input, then run again:"
+            " mlp.log_model(model, example), or MLflow's log_model(…, input_example=…)",
+        )
+
+
+def _registered(model: Opened, logged: LoggedModel, digest: str) -> str | None:
+    for version in registry.versions(model.uri, model.name):
+        if version.source == logged.location and version.tags.get(VersionTag.DIGEST) == digest:
+            return version.version
+    return None
+
+
+def _tags(found: Origin, digest: str) -> dict[str, str]:
+    made = found.lineage
+    data = json.dumps(dict(made.data), sort_keys=True)
+    tags = {
+        VersionTag.DIGEST: digest,
+        VersionTag.LIFECYCLE: str(Lifecycle.NONE),
+        VersionTag.RUN_ID: found.run.run_id,
+        VersionTag.COMMIT: made.commit or "",
+        VersionTag.DIRTY: "true" if made.dirty else "",
+        VersionTag.DATA: data if len(data) <= _TAG_LENGTH else "",
+        VersionTag.LOCK: found.lock or "",
+        VersionTag.PARAMS: origin.params_text(found.run.params, _TAG_LENGTH),
+    }
+    return {name: value for name, value in tags.items() if value}
+
+
+def _evidence(
+    found: Origin, logged: LoggedModel, digest: str, files: dict[str, str]
+) -> dict[str, Any]:
+    made = found.lineage
+    return {
+        "digest": digest,
+        "files": files,
+        "run_id": found.run.run_id,
+        "mlflow_run_id": logged.run_id,
+        "artifact": logged.name,
+        "model_id": logged.model_id,
+        "commit": made.commit,
+        "dirty": made.dirty,
+        "patch": made.patch,
+        "data": dict(made.data),
+        "dvc_lock": found.lock,
+        "params": dict(found.run.params),
+        "metrics": found.metrics,
+    }
