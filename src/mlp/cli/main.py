@@ -30,6 +30,9 @@ _GROUPS = {
     "models": {
         "models": "Register versions of the model, promote them, go back, tell how it came.",
     },
+    "production": {
+        "predictions": "Show predictions, label them, ask questions about them.",
+    },
 }
 _SHORT = {verb: text for verbs in _GROUPS.values() for verb, text in verbs.items()}
 

@@ -1,0 +1,96 @@
+"""Where the log lies for good: a folder, or an address that fsspec knows (s3://BUCKET/PATH)."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mlp.core.errors import ConfigurationError, RemoteError
+
+# A store that is away is noticed soon: what waits for it is safe, and is tried again later.
+_IMPATIENT = {"connect_timeout": 5, "read_timeout": 30, "retries": {"max_attempts": 1}}
+
+
+class Destination:
+    """A place for Parquet files: they are there completely, or not at all.
+
+    Raises ConfigurationError where nothing that is installed reaches the address.
+    """
+
+    def __init__(self, address: str | Path) -> None:
+        self.address = str(address).rstrip("/")
+        self.remote = "://" in self.address
+        if not self.remote:
+            self.address = os.path.realpath(self.address)
+
+    def part(self, relative: str, scratch: Path) -> Path:
+        """Where the file is to be written first, on this machine."""
+        if self.remote:
+            return scratch / relative
+        final = Path(self.address, relative)
+        return final.with_name(f".{final.name}.part")
+
+    def deliver(self, part: Path, relative: str) -> None:
+        """Put the finished file in its place. Raises RemoteError, or OSError for a folder."""
+        if self.remote:
+            filesystem, root = self.filesystem()
+            with self.reaching("write"):
+                filesystem.put_file(str(part), f"{root}/{relative}")
+            return
+        final = Path(self.address, relative)
+        _sync(part)
+        part.replace(final)
+        _sync(final.parent)
+
+    def has(self, table: str) -> bool:
+        """Whether there is any file of the table."""
+        if not self.remote:
+            return any(Path(self.address, table).glob("*/*.parquet"))
+        filesystem, root = self.filesystem()
+        with self.reaching("read"):
+            filesystem.invalidate_cache()
+            return bool(filesystem.glob(f"{root}/{table}/*/*.parquet"))
+
+    def filesystem(self) -> tuple[Any, str]:
+        """What reaches the address, and the path in it."""
+        from fsspec.core import url_to_fs
+
+        scheme = self.address.partition("://")[0]
+        more: dict[str, Any] = {"use_listings_cache": False}
+        if scheme == "s3":
+            more["config_kwargs"] = _IMPATIENT
+        try:
+            filesystem, root = url_to_fs(self.address, **more)
+        except (ImportError, ValueError) as e:
+            package = {"s3": "s3fs", "gs": "gcsfs"}.get(scheme, f"the fsspec package for {scheme}")
+            raise ConfigurationError(
+                f"predictions go to {self.address}, which nothing that is installed can reach",
+                fix=f"pip install {package}",
+                cause=str(e),
+            ) from e
+        return filesystem, root
+
+    @contextlib.contextmanager
+    def reaching(self, verb: str) -> Iterator[None]:
+        """Raises RemoteError for what the store refuses or cannot do."""
+        try:
+            yield
+        except Exception as e:
+            # botocore's errors (no credentials, no connection) are not OSErrors.
+            ours = isinstance(e, OSError) or type(e).__module__.startswith(("botocore", "aiohttp"))
+            if not self.remote or not ours:
+                raise
+            raise RemoteError(
+                f"cannot {verb} the predictions at {self.address}",
+                fix="check the address, the credentials and AWS_ENDPOINT_URL; nothing is lost",
+                cause=f"{type(e).__name__}: {e}",
+            ) from e
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,80 @@
+"""Labels from a file: CSV, JSON lines or Parquet with request_id, label and, optionally, row."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlp.core.errors import UsageError
+from mlp.core.predictions import Label
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+_BATCH = 1000  # labels in one record of the journal
+_READERS = {
+    ".csv": "read_csv({}, all_varchar=true, header=true)",
+    ".jsonl": "read_json({}, format='newline_delimited', maximum_depth=1)",
+    ".parquet": "read_parquet({})",
+}
+
+
+def attach(log: "DuckDBPyConnection", path: Path) -> None:
+    """Make the file the table `told` of the connection.
+
+    Raises UsageError where it is no such file, or has not the columns.
+    """
+    import duckdb
+
+    reader = _READERS.get(path.suffix.lower())
+    if reader is None:
+        raise UsageError(f"labels come from {', '.join(_READERS)} files, and this is {path.name}")
+    quoted = "'" + str(path.absolute()).replace("'", "''") + "'"
+    try:
+        relation = log.sql(f"SELECT * FROM {reader.format(quoted)}")
+        have = relation.columns
+        missing = [name for name in ("request_id", "label") if name not in have]
+        if missing:
+            raise UsageError(
+                f"{path.name} has no column {' and none named '.join(missing)}"
+                f" (have: {', '.join(have)})"
+            )
+        text = "request_id->>'$'" if path.suffix.lower() == ".jsonl" else "request_id::VARCHAR"
+        row = "row::INTEGER" if "row" in have else "0"
+        log.execute(
+            f"CREATE TEMP TABLE told AS SELECT {text} AS request_id, coalesce({row}, 0) AS row,"
+            f" label FROM {reader.format(quoted)}"
+        )
+    except duckdb.Error as e:
+        raise UsageError(f"cannot read labels from {path}", cause=str(e)) from e
+
+
+def batches(log: "DuckDBPyConnection", path: Path) -> Iterator[Sequence[Label]]:
+    """The labels of `told`, those that are empty left out."""
+    value = _of_parquet if path.suffix.lower() == ".parquet" else _of_text
+    log.execute("SELECT request_id, row, label FROM told WHERE label IS NOT NULL")
+    while found := log.fetchmany(_BATCH):
+        yield [Label(request_id, value(label), row) for request_id, row, label in found]
+
+
+def counts(log: "DuckDBPyConnection") -> tuple[int, int]:
+    """How many labels of `told` are of rows that the log does not have, and how many are empty."""
+    unknown = log.execute(
+        "SELECT count(*) FROM told ANTI JOIN predictions USING (request_id, row)"
+    ).fetchone()
+    empty = log.execute("SELECT count(*) FROM told WHERE label IS NULL").fetchone()
+    return (unknown or (0,))[0], (empty or (0,))[0]
+
+
+def _of_text(text: str) -> Any:
+    """What JSON makes of it, if that is a number, true, false or a text; otherwise the text."""
+    import json
+
+    try:
+        value = json.loads(text, parse_constant=str)
+    except ValueError:
+        return text
+    return value if isinstance(value, bool | int | float | str) else text
+
+
+def _of_parquet(value: Any) -> Any:
+    return value if isinstance(value, bool | int | float | str) else str(value)

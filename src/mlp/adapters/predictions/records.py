@@ -1,0 +1,178 @@
+"""What a journal's records say, as rows of the tables that they become."""
+
+import hmac
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from mlp.adapters.predictions import rows
+from mlp.adapters.predictions.frames import Frame
+
+SECRET = "MLP_KEY_SECRET"  # what users' keys are hashed with; the model's name where it is unset
+
+PREDICTIONS, LABELS, GAPS = "predictions", "labels", "gaps"
+Row = dict[str, Any]
+
+
+@dataclass(slots=True)
+class Reader:
+    """Reads the records of one segment, the first one first: it tells what holds for the rest.
+
+    Where that one cannot be read, nothing is shown that may have to be hidden.
+    """
+
+    at: float  # when the latest record was written
+    model: str = ""
+    keeping: Mapping[str, Any] = field(default_factory=lambda: {"hash_keys": True})
+
+    def rows(self, frame: Frame) -> Iterator[tuple[str, Row]]:
+        """The rows that a record becomes, with the table of each. Raises ValueError, TypeError
+        or KeyError for what this version of the journal would not have written."""
+        header = rows.loads(frame.header)
+        kind = header["kind"]
+        self.at = float(header["at"])
+        if kind == "segment":
+            self.model, self.keeping = header["model"], header["keeping"]
+        elif kind == "labels":
+            for request_id, row, label, at in header["labels"]:
+                if not 0 <= row < 2**31:
+                    yield GAPS, self.gap("label of a row that no request has", 0)
+                    continue
+                yield (
+                    LABELS,
+                    {
+                        "request_id": _text(request_id),
+                        "row": row,
+                        "time": moment(at),
+                        "model": self.model,
+                        "label": rows.dumps(label),
+                        "label_number": rows.number(label),
+                    },
+                )
+        elif kind == "gap":
+            yield GAPS, self.gap("no room", header["lost"], header["from"])
+        else:
+            yield from ((PREDICTIONS, row) for row in self._predictions(header, frame))
+
+    def gap(self, reason: str, lost: int, since: float | None = None) -> Row:
+        """A row that says what is missing here; `lost` 0: nobody knows."""
+        return {
+            "time": moment(self.at),
+            "model": self.model,
+            "reason": reason,
+            "lost": lost,
+            "since": moment(self.at if since is None else since),
+        }
+
+    def _predictions(self, header: Mapping[str, Any], frame: Frame) -> Iterator[Row]:
+        asked = rows.of_request(frame.request, header["type"]) if frame.request else None
+        failed = bool(header.get("failed")) or header["status"] >= 500
+        answer = [] if failed else rows.of_answer(frame.response, len(asked or ()) or None)
+        keys = header.get("keys")
+        positions = header.get("rows")
+        if positions is None:
+            # Without the features (they may not be kept), the answer tells how many there were.
+            unknown = 0 if frame.request else len(answer or keys or ())
+            positions = range(len(asked) if asked is not None else unknown)
+        features = rows.aligned(asked, positions)
+        predicted = [None] * len(positions) if failed else rows.aligned(answer, positions)
+        show = self._shown()
+        if not positions or predicted is None or (frame.request and features is None):
+            yield (
+                self._row(header, 0, failed)
+                | _predicted(_whole(answer), None)
+                | {"features": self._raw(frame.request)}
+            )
+            return
+        keys = rows.aligned(keys, positions)
+        probabilities = rows.aligned(header.get("probabilities"), positions)
+        for i, position in enumerate(positions):
+            row = self._row(header, position, failed)
+            row |= _predicted(predicted[i], probabilities[i] if probabilities else None)
+            row["user_key"] = self._key(keys[i]) if keys else None
+            row["features"] = show(features[i]) if features is not None else None
+            yield row
+
+    def _row(self, header: Mapping[str, Any], position: int, failed: bool) -> Row:
+        """What holds for all rows of a request."""
+        return {
+            "request_id": _text(header["id"]),
+            "row": position,
+            "time": moment(header["at"]),
+            "model": self.model,
+            "version": header["version"],
+            "run_id": header.get("run"),
+            "route": header["route"],
+            "user_key": None,
+            "latency_ms": header["ms"],
+            "status": header["status"],
+            "failed": failed,
+            "reason": _text(header.get("failed")),
+        }
+
+    def _key(self, key: Any) -> str | None:
+        if key is None:
+            return None
+        return self.digest(str(key)) if self.keeping.get("hash_keys") else _text(str(key))
+
+    def _raw(self, request: bytes) -> str | None:
+        """A body that has no rows; nothing where it may hold a key that is to be hidden."""
+        hidden = self.keeping.get("hash_keys") or not self.keeping.get("features")
+        return None if not request or hidden else _text(request)
+
+    def digest(self, key: str) -> str:
+        """HMAC-SHA-256 of a user's key, 32 hexadecimal digits; by MLP_KEY_SECRET where it is set.
+
+        Without a secret it hides a key from the eye, not from somebody who tries all keys.
+        """
+        secret = os.environ.get(SECRET) or self.model
+        encoded = key.encode("utf-8", "surrogatepass")
+        return hmac.digest(secret.encode(), encoded, "sha256").hex()[:32]
+
+    def _shown(self) -> Callable[[Any], str | None]:
+        """How features become text: with the digest of the user's key, if keys are hashed."""
+        column = self.keeping.get("route_by")
+        if not self.keeping.get("features"):
+            return lambda row: None
+        if not (self.keeping.get("hash_keys") and column):
+            return rows.dumps
+
+        def show(row: Any) -> str:
+            if isinstance(row, dict) and row.get(column) is not None:
+                row = row | {column: self.digest(str(row[column]))}
+            return rows.dumps(row)
+
+        return show
+
+
+def moment(at: float) -> datetime:
+    """Seconds since the epoch as a time in UTC, without a zone: as the tables hold it."""
+    return _EPOCH + timedelta(seconds=min(max(at, 0.0), _LAST))
+
+
+_EPOCH = datetime(1970, 1, 1)
+_LAST = 253402300799.0  # the end of the year 9999
+
+
+def _predicted(prediction: Any, probabilities: Sequence[Any] | None) -> Row:
+    numbers = probabilities is not None and all(
+        isinstance(value, int | float) or value is None for value in probabilities
+    )
+    return {
+        "prediction": None if prediction is None else rows.dumps(prediction),
+        "prediction_number": rows.number(prediction),
+        "probabilities": list(probabilities) if probabilities and numbers else None,
+    }
+
+
+def _whole(answer: Sequence[Any]) -> Any:
+    return answer[0] if len(answer) == 1 else list(answer) or None
+
+
+def _text(value: str | bytes | None) -> str | None:
+    """Text that every reader of UTF-8 accepts."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    return None if value is None else value.encode("utf-8", "replace").decode()
