@@ -31,6 +31,7 @@ _GROUPS = {
         "models": "Register versions of the model, promote them, go back, tell how it came.",
     },
     "production": {
+        "serve": "Serve the model, with a challenger beside the champion.",
         "predictions": "Show predictions, label them, ask questions about them.",
     },
 }

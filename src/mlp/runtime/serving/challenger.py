@@ -1,0 +1,364 @@
+"""The challenger as its worker sees it: a process that may hang, leak or die, and is ended then.
+
+All of it runs in the worker's event loop.
+"""
+
+import asyncio
+import json
+import logging
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from mlp.adapters.metrics import Metrics
+from mlp.core.quantities import amount
+from mlp.core.serving import Serve
+from mlp.runtime.serving import wire
+
+log = logging.getLogger("mlp.serving")
+
+UNAVAILABLE = "unavailable"  # it starts again, or has been silent for too long: nobody waits
+LOADING = "loading"  # it has not answered yet: its time has not begun
+_LOOK_S = 0.2
+_LOAD_S = 300.0
+_HANG_S = 5.0  # without an answer; ten times `max_latency_ms` where that is more
+_ROWS = 100  # a request may take `max_latency_ms` for each so many rows that it has
+_AGAIN_S = 10.0
+_SHADOWS = 32  # at most so many under way; more are skipped
+_WINDOW, _TROUBLES, _KILLS = 20, 5, 2
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What the challenger answered in `ms`; or why it did not: `failed` and, in words, `detail`.
+
+    `failed` is one of: error, refused, slow, ended, unavailable, loading.
+    """
+
+    body: bytes = b""
+    ms: float = 0.0
+    probabilities: Sequence[Sequence[float]] | None = None
+    failed: str = ""
+    detail: str = ""
+
+
+class Asker(Protocol):
+    """Whom the challenger answers."""
+
+    def came(self, job: Any, reply: Reply) -> None:
+        """A reply to `ask`."""
+
+    def shadowed(self, job: Any, reply: Reply) -> None:
+        """A reply to `shadow`."""
+
+
+@dataclass(slots=True)
+class _Asked:
+    job: Any
+    asker: Asker
+    at: float
+    shadow: bool
+    timer: asyncio.TimerHandle | None = None
+    late: bool = False
+
+
+class Challenger:
+    """One version in a process of its own, which is started again when it has ended.
+
+    `files` gives its folder and may take long. `take_out` is called once, with the evidence, when
+    it has failed too often: 5 of its last 20 answers, or its process was ended twice.
+    """
+
+    def __init__(
+        self,
+        version: str,
+        serve: Serve,
+        metrics: Metrics,
+        files: Callable[[str], tuple[Path, str | None]],
+        take_out: Callable[[str, dict[str, Any]], None],
+        *,
+        shadow: bool,
+    ) -> None:
+        self.version = version
+        self.ready = False
+        self._has_served = False
+        self._serve = serve
+        self._metrics = metrics
+        self._files = files
+        self._take_out = take_out
+        self.beside = shadow
+        self._loop = asyncio.get_running_loop()
+        self._limit = amount(serve.challenger_memory)
+        self._patience = min(float(serve.timeout), max(_HANG_S, serve.max_latency_ms / 100))
+        self._asked: dict[int, _Asked] = {}
+        self._next = 0
+        self._recent: deque[str] = deque(maxlen=_WINDOW)
+        self._ended: list[str] = []
+        self._closed = False
+        self._process: subprocess.Popen[bytes] | None = None
+        self._transport: asyncio.Transport | None = None
+        self._started = 0.0
+        self._why = ""
+        self._watch = self._loop.create_task(self._look())
+        self._start_task: asyncio.Task[None] | None = self._loop.create_task(self._start())
+
+    # --- asking ---------------------------------------------------------------------------------
+
+    def ask(
+        self,
+        body: bytes,
+        content_type: str,
+        rows: Sequence[int] | None,
+        count: int,
+        job: Any,
+        asker: Asker,
+    ) -> None:
+        """`asker.came` is called with the reply, at the latest after `max_latency_ms`.
+
+        That is meant for 100 of the `count` rows that it is to answer.
+        """
+        after = self._serve.max_latency_ms / 1000 * max(1.0, count / _ROWS)
+        if not self.ready or self._overdue():
+            asker.came(job, Reply(failed=UNAVAILABLE if self._has_served else LOADING))
+            return
+        number = self._send(body, content_type, rows, job, asker, False)
+        self._asked[number].timer = self._loop.call_later(after, self._late, number)
+
+    def shadow(
+        self, body: bytes, content_type: str, rows: Sequence[int] | None, job: Any, asker: Asker
+    ) -> None:
+        """`asker.shadowed` is called with the reply, unless the request is skipped."""
+        if not self.ready or len(self._asked) >= _SHADOWS:
+            self._metrics.shadowed("skipped")
+            return
+        self._send(body, content_type, rows, job, asker, True)
+
+    def blame(self, reason: str, request_id: str) -> None:
+        """An answer of its own was not used, for a reason that lies in it."""
+        self._judge(f"{request_id}: {reason}")
+
+    def retire(self) -> None:
+        """End its process when it has answered what is under way, and soon in any case."""
+        self._closed = True
+        self.ready = False
+        self._watch.cancel()
+        if self._asked:
+            self._loop.call_later(self._patience, self._kill, "")
+        else:
+            self._kill("")
+
+    def stop(self) -> None:
+        """End its process at once, when the event loop has ended."""
+        self._closed = True
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    # --- its process ----------------------------------------------------------------------------
+
+    async def _start(self) -> None:
+        try:
+            path, _ = await self._loop.run_in_executor(None, self._files, self.version)
+        except Exception as e:  # noqa: BLE001 - tried again, and told
+            self._why = f"{type(e).__name__}: {e}"
+            log.error("challenger %s cannot be had: %s", self.version, self._why)
+            if not self._closed:
+                self._loop.call_later(_AGAIN_S, self._restart)
+            return
+        if self._closed:
+            return
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        with theirs:
+            try:
+                self._process = self._spawn(path, theirs.fileno())
+            except OSError as e:
+                ours.close()
+                log.error("challenger %s cannot be started: %s", self.version, e)
+                self._loop.call_later(_AGAIN_S, self._restart)
+                return
+        self._started = time.monotonic()
+        self._transport, _ = await self._loop.create_connection(lambda: _Link(self), sock=ours)
+
+    def _spawn(self, path: Path, descriptor: int) -> "subprocess.Popen[bytes]":
+        settings = {
+            "path": str(path),
+            "probabilities": self._serve.log_probabilities,
+            "nice": 10 if self.beside else 0,
+        }
+        return subprocess.Popen(
+            [
+                *(sys.executable, "-m", "mlp.runtime.serving.challenger_process"),
+                *(str(descriptor), json.dumps(settings)),
+            ],
+            pass_fds=(descriptor,),
+            stdin=subprocess.DEVNULL,
+        )
+
+    def _restart(self) -> None:
+        if not self._closed:
+            self._start_task = self._loop.create_task(self._start())
+
+    def received(self, header: dict[str, Any], body: bytes) -> None:
+        """A message from its process."""
+        if "ready" in header:
+            self.ready = self._has_served = True
+            self._metrics.loaded("challenger", self.version, True)
+            log.info("challenger: version %s", self.version)
+            return
+        if "broken" in header:
+            self._why = header["broken"]
+            return
+        asked = self._asked.pop(header["id"], None)
+        if asked is None:
+            return
+        if asked.timer is not None:
+            asked.timer.cancel()
+        failed = header.get("failed", "")
+        detail = header.get("detail", "")
+        reply = Reply(body, header["ms"], header.get("probabilities"), failed, detail)
+        if not failed and not asked.late:
+            self._recent.append("")
+        if asked.shadow:
+            # Nothing tells here whether the champion could answer it: the log does.
+            asked.asker.shadowed(asked.job, reply)
+            if failed and header["by_model"]:
+                self._judge(f"{failed}: {detail}")
+        elif not asked.late:
+            asked.asker.came(asked.job, reply)
+
+    def lost(self) -> None:
+        """Its process has ended, by itself or by us."""
+        self.ready = False
+        self._transport = None
+        self._metrics.loaded("challenger", self.version, False)
+        process, self._process = self._process, None
+        code = None if process is None else process.wait()
+        asked, self._asked = self._asked, {}
+        reason = self._why or f"its process ended with {code}"
+        self._why = ""
+        for item in asked.values():
+            if item.timer is not None:
+                item.timer.cancel()
+            reply = Reply(failed=UNAVAILABLE if self._closed else "ended", detail=reason)
+            if item.shadow:
+                item.asker.shadowed(item.job, reply)
+            elif not item.late:
+                item.asker.came(item.job, reply)
+        if self._closed:
+            return
+        log.error("challenger %s: %s", self.version, reason)
+        self._ended.append(reason)
+        if len(self._ended) >= _KILLS:
+            self._out(f"its process ended {len(self._ended)} times: {reason}")
+        else:
+            self._restart()
+
+    async def _look(self) -> None:
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            process = self._process
+            if process is None:
+                continue
+            resident = _resident(process.pid)
+            if resident > self._limit:
+                self._kill("memory", f"it held {resident} bytes, more than challenger_memory")
+            elif self.ready and self._silent_for() > self._patience:
+                self._kill("hang", f"it did not answer for {self._patience:g} s")
+            elif not self.ready and time.monotonic() - self._started > _LOAD_S:
+                self._kill("load", f"it did not load in {_LOAD_S:g} s")
+
+    def _kill(self, kind: str, why: str = "") -> None:
+        self.ready = False
+        if self._process is not None:
+            if kind:
+                self._metrics.killed(kind)
+            self._why = why
+            self._process.kill()  # the link tells when it is gone
+
+    # --- judging --------------------------------------------------------------------------------
+
+    def _send(
+        self,
+        body: bytes,
+        content_type: str,
+        rows: Sequence[int] | None,
+        job: Any,
+        asker: Asker,
+        shadow: bool,
+    ) -> int:
+        self._next += 1
+        number = self._next
+        self._asked[number] = _Asked(job, asker, time.monotonic(), shadow)
+        header = {"id": number, "type": content_type, "rows": rows}
+        if self._transport is not None:
+            self._transport.write(wire.packed(header, body))
+        return number
+
+    def _silent_for(self) -> float:
+        """For how many seconds it has owed an answer: it answers in the order of asking."""
+        for asked in self._asked.values():
+            return time.monotonic() - asked.at
+        return 0.0
+
+    def _overdue(self) -> bool:
+        """Whether the answer that comes next is late already, so that waiting is no use."""
+        return any(asked.late for asked in self._asked.values())
+
+    def _late(self, number: int) -> None:
+        asked = self._asked.get(number)
+        if asked is not None and not asked.late:
+            asked.late = True
+            asked.asker.came(asked.job, Reply(failed="slow"))
+
+    def _judge(self, trouble: str) -> None:
+        if self._closed:
+            return
+        self._recent.append(trouble)
+        troubles = [text for text in self._recent if text]
+        if len(troubles) >= _TROUBLES:
+            self._out(f"{len(troubles)} of its last {len(self._recent)} answers were not used")
+
+    def _out(self, reason: str) -> None:
+        evidence = {
+            "reason": reason,
+            "troubles": [text for text in self._recent if text],
+            "ended": self._ended,
+            "asked": self._next,
+        }
+        self._closed = True
+        self._watch.cancel()
+        self._kill("")
+        self._take_out(self.version, evidence)
+
+
+class _Link(asyncio.Protocol):
+    def __init__(self, challenger: Challenger) -> None:
+        self._challenger = challenger
+        self._unpacker = wire.Unpacker()
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            for header, body in self._unpacker.feed(data):
+                self._challenger.received(header, body)
+        except (ValueError, KeyError, TypeError) as e:
+            self._challenger._kill("protocol", f"it answered what nobody asked: {e}")
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._challenger.lost()
+
+
+def _resident(process: int) -> int:
+    try:
+        text = Path(f"/proc/{process}/statm").read_text(encoding="ascii")
+    except OSError:
+        return 0
+    return int(text.split()[1]) * _PAGE

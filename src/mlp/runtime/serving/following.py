@@ -1,0 +1,264 @@
+"""Following registry and ledger without a restart: what a worker is to serve, and what it does."""
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from mlp.adapters import statefile
+from mlp.adapters.metrics import Metrics
+from mlp.adapters.scoring import Scorer
+from mlp.adapters.state import State, open_state
+from mlp.adapters.tracking import registry
+from mlp.core.errors import MlpError
+from mlp.core.ledger import Action, Entry
+from mlp.core.serving import ServeSpec
+from mlp.core.traffic import Traffic, traffic
+from mlp.runtime.serving.versions import Versions
+
+log = logging.getLogger("mlp.serving")
+
+# How long a version that could not be had is left alone, in seconds.
+_RETRY_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A champion that has predicted on its stored example, where it has one."""
+
+    version: str
+    scorer: Scorer
+    digest: str | None
+    tried: bool
+
+
+class Following:
+    """What a worker knows of its model, kept up to date by threads of its own.
+
+    Everything that others read is replaced as a whole, never changed: `champion`, `traffic`. They
+    hold what was last known while the registry or the state is away.
+    """
+
+    def __init__(self, spec: ServeSpec, state: str, metrics: Metrics) -> None:
+        self._spec = spec
+        self._metrics = metrics
+        self._versions = Versions(spec.tracking_uri, spec.model, Path(spec.cache))
+        self._memory = Path(spec.cache) / spec.model / "traffic.json"
+        self._state: State = open_state(state)
+        self._aliases: dict[str, str] | None = None
+        self._entries: list[Entry] = []
+        self._out: dict[str, int] = {}  # taken out here: version -> the ledger's last number then
+        self._asked = threading.Event()
+        self._wanted: list[Entry] = []
+        self._retry: dict[str, float] = {}
+        self._refused: dict[str, str] = {}
+        self._seen = {"registry": 0.0, "state": 0.0}
+        self._away: dict[str, str] = {}
+        self._deciding = threading.Lock()
+        self._looked = threading.Event()  # at the ledger, which has the digests
+        self._loading: str | None = None
+        self.runs: dict[str, str] = {}  # version -> the run that made it
+        self.champion: Loaded | None = None
+        self.traffic = Traffic(None)
+        # Called from a thread of this class when the attribute of that name has changed.
+        self.on_champion: Callable[[], None] = lambda: None
+        self.on_traffic: Callable[[], None] = lambda: None
+
+    def start(self) -> None:
+        """Begin to follow, in the background."""
+        self._remember()
+        for name, look in (("registry", self._look_at_registry), ("state", self._look_at_state)):
+            arguments = (name, look)
+            threading.Thread(target=self._follow, args=arguments, name=name, daemon=True).start()
+
+    def challenger_files(self, version: str) -> tuple[Path, str | None]:
+        """As `Versions.fetch`, for the challenger's process; may take as long as a download."""
+        return self._fetch(version)
+
+    @property
+    def idle(self) -> bool:
+        """Whether no champion is about to be loaded: none is wanted, or it could not be had."""
+        wanted = self._aliases is None or self.traffic.champion is not None
+        return bool(self._away or self._refused) or not wanted
+
+    def take_out(self, version: str, evidence: dict[str, Any]) -> None:
+        """Give the challenger no more requests, here at once and in the ledger soon."""
+        with self._deciding:
+            if version in self._out:
+                return
+            seen = self._entries[-1].number if self._entries else 0
+            self._out[version] = seen
+        log.error("challenger %s is taken out: %s", version, json.dumps(evidence))
+        entry = Entry(
+            self._spec.model,
+            Action.TAKEN_OUT,
+            version,
+            actor="mlp serve",
+            reason=str(evidence.get("reason", "")),
+            evidence=evidence,
+        )
+        self._wanted.append(replace(entry, number=seen))
+        self._decide()
+        self._asked.set()
+
+    def detail(self) -> dict[str, Any]:
+        """What /ready tells: versions, traffic, what is away, what was refused."""
+        now = time.time()
+        return {
+            "champion": None if self.champion is None else self.champion.version,
+            "verified": self.champion is not None and self.champion.digest is not None,
+            "loading": self._loading,
+            "traffic": asdict(self.traffic),
+            "followed_seconds_ago": {k: round(now - at, 1) for k, at in self._seen.items() if at},
+            "away": dict(self._away),
+            "refused": dict(self._refused),
+        }
+
+    # --- looking --------------------------------------------------------------------------------
+
+    def _follow(self, name: str, look: Callable[[], None]) -> None:
+        while True:
+            try:
+                look()
+            except MlpError as e:
+                self._note_away(name, e.one_line())
+            except Exception as e:  # noqa: BLE001 - a follower that ends would follow nothing
+                self._note_away(name, f"{type(e).__name__}: {e}")
+            else:
+                if self._away.pop(name, None) is not None:
+                    log.info("%s is back", name)
+                self._seen[name] = time.time()
+                self._metrics.seen(name, self._seen[name])
+            self._decide()
+            if name == "state":
+                self._looked.set()
+                self._asked.wait(self._spec.serve.poll)
+                self._asked.clear()
+            else:
+                self._looked.wait()
+                self._load()
+                time.sleep(self._spec.serve.poll)
+
+    def _note_away(self, name: str, why: str) -> None:
+        if name not in self._away:
+            log.warning("%s is away, and what is known goes on: %s", name, why)
+        self._away[name] = why
+
+    def _look_at_registry(self) -> None:
+        self._aliases = registry.aliases(self._spec.tracking_uri, self._spec.model)
+
+    def _look_at_state(self) -> None:
+        last = self._entries[-1].number if self._entries else 0
+        new = self._state.entries(self._spec.model, after=last)
+        self._entries = [*self._entries, *new]
+        while self._wanted:
+            entry = self._wanted[0]
+            self._state.append_once(replace(entry, number=0), _already(entry))
+            self._wanted.pop(0)
+        for entry in new:
+            shared = entry.action == Action.SHARED and entry.version in self._out
+            if shared and entry.number > self._out[str(entry.version)]:
+                self._out.pop(str(entry.version))
+
+    # --- deciding -------------------------------------------------------------------------------
+
+    def _decide(self) -> None:
+        with self._deciding:
+            if self._aliases is None:
+                return
+            serve = self._spec.serve
+            found = traffic(self._aliases, self._entries, serve.challenger, serve.shadow)
+            if found.challenger in self._out:
+                found = replace(found, share=0.0)
+            if found.champion is None:  # an alias that is gone takes nobody's answers away
+                found = replace(found, champion=self.traffic.champion)
+            if found == self.traffic:
+                return
+            self.traffic = found
+            self._keep(found)
+        log.info("traffic: %s", found)
+        self.on_traffic()
+
+    def _keep(self, now: Traffic) -> None:
+        """What a worker serves that starts while the registry is away."""
+        try:
+            statefile.write(self._memory, asdict(now))
+        except OSError as e:
+            log.warning("what is served cannot be written down: %s", e)
+
+    def _remember(self) -> None:
+        """Serve what was last served here, until the registry answers."""
+        known = statefile.read(self._memory)
+        if known.keys() == Traffic.__dataclass_fields__.keys():
+            self.traffic = Traffic(**known)
+            self.on_traffic()
+
+    # --- loading --------------------------------------------------------------------------------
+
+    def _load(self) -> None:
+        """Load the champion where another one is wanted; the old one answers until it is there."""
+        wanted = self.traffic.champion
+        if wanted is None or (self.champion is not None and self.champion.version == wanted):
+            return
+        if time.monotonic() < self._retry.get(wanted, 0.0):
+            return
+        self._loading = wanted
+        try:
+            loaded = self._ready(wanted)
+        except MlpError as e:
+            self._refuse(wanted, e.one_line())
+            return
+        except Exception as e:  # noqa: BLE001 - a model's own code may raise anything
+            self._refuse(wanted, f"{type(e).__name__}: {e}")
+            return
+        finally:
+            self._loading = None
+        self._refused.pop(wanted, None)
+        if self.champion is not None:
+            self._metrics.loaded("champion", self.champion.version, False)
+        self.champion = loaded
+        self._metrics.loaded("champion", wanted, True)
+        log.info("champion: version %s", wanted)
+        self.on_champion()
+
+    def _refuse(self, version: str, why: str) -> None:
+        self._retry[version] = time.monotonic() + _RETRY_S
+        if self._refused.get(version) != why:
+            log.error("version %s is not served: %s", version, why)
+        self._refused[version] = why
+
+    def _fetch(self, version: str) -> tuple[Path, str | None]:
+        found = self._versions.fetch(version, self._entries)
+        run = self._versions.run(version)
+        if run is not None:
+            self.runs[version] = run
+        return found
+
+    def _ready(self, version: str) -> Loaded:
+        path, found = self._fetch(version)
+        if found is None:
+            log.warning("version %s has no recorded digest: its files were not checked", version)
+        scorer = Scorer.load(path, probabilities=self._spec.serve.log_probabilities)
+        if scorer.example is not None:
+            scorer.answer(scorer.read(*scorer.example))
+        return Loaded(version, scorer, found, scorer.example is not None)
+
+
+def _already(entry: Entry) -> Callable[[Sequence[Entry]], bool]:
+    """Whether the version is out already, or shared anew since the entry's evidence was seen."""
+
+    def said(before: Sequence[Entry]) -> bool:
+        told = [
+            e
+            for e in before
+            if e.version == entry.version and e.action in (Action.SHARED, Action.TAKEN_OUT)
+        ]
+        return bool(told) and (
+            told[-1].action == Action.TAKEN_OUT or told[-1].number > entry.number
+        )
+
+    return said
