@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-NAMES = ("dvc", "metaflow", "zenml")
+NAMES = ("dvc", "metaflow", "zenml", "litserve", "mlflow", "uvicorn")
 
 
 def program(peer: str, name: str = "python") -> str:

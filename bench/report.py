@@ -21,7 +21,14 @@ from typing import Any
 import peers
 import turns
 
-HERE_ONLY = ("startup", "pipeline_overhead", "logging_overhead", "million_points", "bundle")
+HERE_ONLY = (
+    "startup",
+    "pipeline_overhead",
+    "logging_overhead",
+    "million_points",
+    "bundle",
+    "serving",
+)
 IN_A_CLUSTER = ("launching", "ddp_overhead", "gang")
 BENCHMARKS = (*HERE_ONLY, *IN_A_CLUSTER)
 HERE = Path(__file__).parent
@@ -138,7 +145,8 @@ def number(figure: Mapping[str, Any]) -> str:
 
 def target(figure: Mapping[str, Any]) -> str:
     """What the value is to be."""
-    return f"at most {figure['at_most']:g} {figure['unit']}"
+    bound = "at_least" if "at_least" in figure else "at_most"
+    return f"{bound.replace('_', ' ')} {figure[bound]:g} {figure['unit']}"
 
 
 def details(found: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:

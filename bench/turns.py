@@ -98,14 +98,21 @@ def ratio(timings: Sequence[Timing], base: Sequence[Timing]) -> float:
 
 
 def figure(
-    what: str, value: float, *, at_most: float, unit: str = "x", note: str = ""
+    what: str,
+    value: float,
+    *,
+    at_most: float | None = None,
+    at_least: float | None = None,
+    unit: str = "x",
+    note: str = "",
 ) -> dict[str, Any]:
-    """One line of `docs/benchmarks.md`."""
-    met = value <= at_most
+    """One line of `docs/benchmarks.md`; one of the two bounds is its target."""
+    met = (at_most is None or value <= at_most) and (at_least is None or value >= at_least)
+    bound = {"at_most": at_most} if at_least is None else {"at_least": at_least}
     return {
         "what": what,
         "value": value,
-        "at_most": at_most,
+        **bound,
         "unit": unit,
         "met": met,
         "note": note,
