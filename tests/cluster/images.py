@@ -20,7 +20,10 @@ from tests.conftest import BIN
 
 SOURCE = Path(__file__).parents[2]
 
-REQUIREMENTS = ("torch", "pytorch-lightning", "dvc-s3", "mlp-loop[train]")
+REQUIREMENTS = (
+    *("torch", "pytorch-lightning", "dvc-s3", "scikit-learn"),
+    "mlp-loop[train,serve,postgres]",
+)
 
 
 @dataclass(frozen=True)

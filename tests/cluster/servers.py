@@ -27,8 +27,11 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def postgres() -> Iterator[str]:
-    """A PostgreSQL server with an empty database; yields its address. It refuses to run as root."""
+def postgres(password: str | None = None) -> Iterator[str]:
+    """A PostgreSQL server with an empty database; yields its address. It refuses to run as root.
+
+    With a password the pods reach it too, at the address that is yielded then.
+    """
     port = free_port()
     # Not in pytest's directory, which is for its owner alone.
     folder = Path(tempfile.mkdtemp(prefix="mlp-postgres-"))
@@ -41,10 +44,19 @@ def postgres() -> Iterator[str]:
             shutil.chown(path, "postgres", "postgres")
     programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))[-1]
     run = [*prefix, str(programs / "initdb"), "--auth=trust", "--username=mlflow", str(data)]
+    if password is not None:
+        secret = folder / "password"
+        secret.write_text(password)
+        secret.chmod(0o644)
+        run += ["--auth-host=scram-sha-256", f"--pwfile={secret}"]
     subprocess.run(run, check=True, capture_output=True, cwd="/")
+    if password is not None:
+        with (data / "pg_hba.conf").open("a") as rules:
+            rules.write("host all all all scram-sha-256\n")
+    hosts = "127.0.0.1" if password is None else f"127.0.0.1,{HOST}"
     server = subprocess.Popen(
         [
-            *(*prefix, str(programs / "postgres"), "-D", str(data), "-h", "127.0.0.1"),
+            *(*prefix, str(programs / "postgres"), "-D", str(data), "-h", hosts),
             *("-p", str(port), "-k", str(data), "-c", "fsync=off"),
         ],
         cwd="/",
@@ -53,7 +65,8 @@ def postgres() -> Iterator[str]:
     )
     try:
         _await_port("127.0.0.1", port, server)
-        yield f"postgresql+psycopg2://mlflow@127.0.0.1:{port}/postgres"
+        who = "mlflow@127.0.0.1" if password is None else f"mlflow:{password}@{HOST}"
+        yield f"postgresql+psycopg2://{who}:{port}/postgres"
     finally:
         server.send_signal(signal.SIGQUIT)  # at once: nothing in it is kept
         server.wait()

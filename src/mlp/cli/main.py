@@ -32,6 +32,7 @@ _GROUPS = {
     },
     "production": {
         "serve": "Serve the model, with a challenger beside the champion.",
+        "deploy": "Serve the model on a cluster, and bring a challenger to the users.",
         "ab": "Tell whether the challenger is better, and set its share of the users.",
         "predictions": "Show predictions, label them, ask questions about them.",
     },

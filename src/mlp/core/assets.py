@@ -1,4 +1,4 @@
-"""Finds what ships beside the code: the project templates."""
+"""Finds what ships beside the code: the project templates, and the chart."""
 
 from pathlib import Path
 
@@ -9,6 +9,12 @@ def templates() -> Path:
     """The directory of project templates: in the installed package, or in the source tree."""
     package = Path(__file__).parents[1]
     return _first(package / "_assets" / "templates", package.parents[1] / "templates")
+
+
+def chart() -> Path:
+    """The Helm chart: in the installed package, or in the source tree."""
+    package = Path(__file__).parents[1]
+    return _first(package / "_assets" / "helm" / "mlp", package.parents[1] / "helm" / "mlp")
 
 
 def _first(*places: Path) -> Path:

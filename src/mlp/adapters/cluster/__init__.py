@@ -9,6 +9,7 @@ from mlp.adapters.cluster.connection import (
     Object,
     UnreachableError,
 )
+from mlp.adapters.cluster.deployments import autoscaler, deployment, last_lines, pods_with
 from mlp.adapters.cluster.jobs import (
     JobState,
     Phase,
@@ -44,9 +45,10 @@ from mlp.adapters.cluster.looking import (
     version,
 )
 from mlp.adapters.cluster.observing import observe
-from mlp.adapters.cluster.permissions import NEEDED, Right, missing
+from mlp.adapters.cluster.permissions import DEPLOYING, NEEDED, Right, missing
 
 __all__ = [
+    "DEPLOYING",
     "NEEDED",
     "Cluster",
     "Context",
@@ -60,20 +62,24 @@ __all__ = [
     "Right",
     "Secrets",
     "UnreachableError",
+    "autoscaler",
     "claims",
     "contexts",
     "create_job",
     "create_service",
     "delete_job",
+    "deployment",
     "end_job",
     "follow_log",
     "get_job",
+    "last_lines",
     "limit_ranges",
     "list_jobs",
     "missing",
     "namespaces",
     "nodes",
     "observe",
+    "pods_with",
     "print_log",
     "priority_classes",
     "queues",

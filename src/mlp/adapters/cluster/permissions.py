@@ -41,6 +41,17 @@ NEEDED: tuple[Right, ...] = (
     *_rights("persistentvolumeclaims", "get list"),
 )
 
+# docs/role-deploy.yaml gives these, and those on the objects in which Helm keeps its releases.
+DEPLOYING: tuple[Right, ...] = (
+    *_rights("deployments", "create get list watch patch update delete", group="apps"),
+    *_rights("services", "create get patch update delete"),
+    *_rights("configmaps", "create get list patch update delete"),
+    *_rights("poddisruptionbudgets", "create get patch update delete", group="policy"),
+    *_rights("horizontalpodautoscalers", "create get patch update delete", group="autoscaling"),
+    *_rights("pods", "get list"),
+    *_rights("pods", "get", subresource="log"),
+)
+
 
 def missing(cluster: Cluster, rights: Sequence[Right] = NEEDED) -> tuple[Right, ...]:
     """Those of `rights` that the cluster would refuse, in their order.
