@@ -462,6 +462,18 @@ def test_samples_are_columns_of_the_versions_asked_for(folder: Path, log: Path) 
         assert not len(samples(connection, "demo", ["1"], routes=["shadow"])["row"])
 
 
+def test_the_prediction_may_be_a_column_of_several_in_an_answer(folder: Path, log: Path) -> None:
+    journal = Journal(folder, "demo")
+    answer = json.dumps({"predictions": [{"it's late": 1, "p": 0.75}, {"it's late": 0, "p": None}]})
+    request = b'{"instances": [[1], [2]]}'
+    journal.append(served("r", version="1", request=request, response=answer.encode()))
+    with connect(log, [folder]) as connection:
+        found = samples(connection, "demo", ["1"], prediction="it's late", probability="p")
+    assert list(found["prediction"]) == ["1", "0"]
+    assert list(found["prediction_number"]) == [1, 0]
+    assert list(found["probability"]) == pytest.approx([0.75, float("nan")], nan_ok=True)
+
+
 def test_unusual_texts_are_kept_readable(folder: Path, log: Path) -> None:
     journal = Journal(folder, "demo")
     half = "\ud800"

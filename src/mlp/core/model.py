@@ -44,4 +44,7 @@ class Model(Section):
     name: Annotated[str, Field(min_length=1, pattern=r"^[^/:.%\"']+$")]
     task: Literal["classification", "regression"] = "classification"
     primary: Primary | None = None
+    # Of an answer with several columns, those that hold the prediction and its probability.
+    prediction: str | None = None
+    probability: str | None = None
     gates: Gates = Gates()

@@ -56,6 +56,8 @@ def reach(project: Project, *, since: float | None = None, metric: str | None = 
             (now.champion, now.challenger),
             since=start,
             routes=_ROUTES[now.shadow],
+            prediction=project.model.prediction,
+            probability=project.model.probability,
         )
     question = judging.Question(
         model=project.model.name,

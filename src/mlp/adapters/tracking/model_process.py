@@ -35,6 +35,7 @@ def main(order_path: str, result_path: str) -> None:
 
 
 def _scored(model: Any, order: dict[str, Any]) -> dict[str, Any]:
+    import numpy as np
     import pandas as pd
 
     path = order["table"]
@@ -43,14 +44,24 @@ def _scored(model: Any, order: dict[str, Any]) -> dict[str, Any]:
         raise KeyError(f"the table has no column {order['target']!r}: {', '.join(table.columns)}")
     labels = table.pop(order["target"])
     features = _fitting(table, model.metadata.get_input_schema())
-    scored: dict[str, Any] = {
-        "labels": labels.tolist(),
-        "predictions": _rows(model.predict(features)),
-    }
-    raw: Any = model.get_raw_model()
-    if hasattr(raw, "predict_proba"):
+    answer = model.predict(features)
+    predictions = answer[order["prediction"]] if order["prediction"] else answer
+    scored: dict[str, Any] = {"labels": labels.tolist(), "predictions": _rows(predictions)}
+    raw = _raw(model)
+    if order["probability"]:
+        second = np.asarray(answer[order["probability"]], dtype=float)
+        scored["probabilities"] = _rows(np.stack([1 - second, second], axis=1))
+    elif hasattr(raw, "predict_proba"):
         scored["probabilities"] = _rows(raw.predict_proba(features))
     return scored
+
+
+def _raw(model: Any) -> Any:
+    """The estimator inside, None where the flavour does not give it."""
+    try:
+        return model.get_raw_model()
+    except NotImplementedError:
+        return None
 
 
 def _fitting(table: Any, schema: Any) -> Any:

@@ -39,11 +39,14 @@ def attempt(
     example: bool = True,
     table: Path | None = None,
     target: str = "",
+    prediction: str | None = None,
+    probability: str | None = None,
     seconds: float = 600.0,
 ) -> Tried:
     """Load the model in `model` by the interpreter `python` and let it answer.
 
-    `target` is the column of `table` that has the labels.
+    `target` is the column of `table` that has the labels, `prediction` and `probability` are those
+    of an answer that has several columns.
 
     Raises UserCodeError with the last lines where it does not, or takes longer than `seconds`.
     """
@@ -52,6 +55,8 @@ def attempt(
         "example": example,
         "table": str(table) if table else None,
         "target": target,
+        "prediction": prediction,
+        "probability": probability,
     }
     text = Path(__file__).with_name("model_process.py").read_text(encoding="utf-8")
     with tempfile.TemporaryDirectory(prefix="mlp-trial-") as scratch:

@@ -140,11 +140,13 @@ class Examination:
 
     def _table(self) -> dict[str, Any]:
         """The table by which both are compared, where there is one and a champion."""
-        table = self.model.project.model.gates.evaluation
+        section = self.model.project.model
+        table = section.gates.evaluation
         path = self.model.project.root / table.data if table else None
         if table is None or path is None or self.champion is None or not path.is_file():
             return {}
-        return {"table": path, "target": table.target}
+        columns = {"prediction": section.prediction, "probability": section.probability}
+        return {"table": path, "target": table.target, **columns}
 
     def _recorded(self, primary: Primary) -> Scores:
         """What the runs recorded, where they recorded it of the same data."""
