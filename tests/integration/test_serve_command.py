@@ -85,6 +85,8 @@ def test_a_share_set_by_a_command_is_followed_and_ctrl_c_ends_it(
             return str(httpx.post(url + "/invocations", json=body).headers["x-model-version"])
 
         until(lambda: answered_by() == "2")
+        untracked = project.tool("git", "status", "--porcelain", "--untracked-files=all")
+        assert "predictions" not in untracked and ".mlp" not in untracked
     finally:
         server.send_signal(signal.SIGINT)
         _, errors = server.communicate()

@@ -1,4 +1,4 @@
-"""The door to small JSON files of ours, which are there completely or not at all."""
+"""The door to files of ours: small JSON, there completely or not at all, in folders that hide."""
 
 import json
 import os
@@ -14,6 +14,16 @@ def read(path: Path) -> dict[str, Any]:
     except (FileNotFoundError, ValueError):
         return {}
     return data if isinstance(data, dict) else {}
+
+
+def unlisted(folder: Path) -> Path:
+    """Make a folder of ours that git does not list and DVC does not search; returns it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in (".gitignore", ".dvcignore"):
+        ignore = folder / name
+        if not ignore.exists():
+            ignore.write_text("*\n", encoding="utf-8")
+    return folder
 
 
 def write(path: Path, data: Mapping[str, Any]) -> None:

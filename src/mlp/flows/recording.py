@@ -76,11 +76,7 @@ def alone(project: Project) -> Iterator[None]:
     Raises ConfigurationError where one does.
     """
     layout = project.layout
-    layout.state.mkdir(exist_ok=True)
-    for name in (".gitignore", ".dvcignore"):
-        ignore = layout.state / name
-        if not ignore.exists():
-            ignore.write_text("*\n", encoding="utf-8")
+    statefile.unlisted(layout.state)
     with lock.held(layout.lock) as mine:
         if not mine:
             raise _busy(layout)

@@ -64,6 +64,10 @@ def plan(project: Project, given: Mapping[str, Any]) -> Plan:
 
 def execute(project: Project, planned: Plan, *, as_json: bool = False) -> NoReturn:
     """Become the server, in this process. It says on standard output when it is ready."""
+    statefile.unlisted(project.layout.state)
+    log = planned.spec.serve.log
+    if log is not None and "://" not in log:
+        statefile.unlisted(Path(log))
     path = planned.folder / "spec.json"
     statefile.replace(path, planned.spec.model_dump_json(indent=2))
     path.chmod(0o600)  # an address may have a password

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlp.adapters import machine
+from mlp.adapters import machine, statefile
 from mlp.adapters.state import State, open_state
 from mlp.adapters.tracking import registry
 from mlp.core.errors import UsageError
@@ -55,6 +55,7 @@ class Opened:
 def opened(project: Project) -> Iterator[Opened]:
     """The model of the project. Raises ConfigurationError where mlp.yaml names none."""
     name = project.model.name
+    statefile.unlisted(project.layout.state)
     state = open_state(project.state)
     try:
         yield Opened(project, project.tracking_uri, name, state)
