@@ -15,9 +15,9 @@ from typing import Any
 import httpx
 from mlflow import MlflowClient
 
+from mlp.adapters import digests
 from mlp.adapters.state import State, open_state
 from mlp.core.ledger import Action, Entry
-from mlp.runtime.serving.versions import digest
 
 MODEL = "demo"
 # It answers with its number; what `do` says happens where it is made to obey.
@@ -95,7 +95,7 @@ class World:
             pip_requirements=[],
         )
         version = self.client.create_model_version(MODEL, str(folder)).version
-        evidence = {"digest": digest(folder)}
+        evidence = {"digest": digests.of(folder)}
         self.state.append_next(Entry(MODEL, Action.REGISTERED, str(version), evidence=evidence))
         return str(version)
 

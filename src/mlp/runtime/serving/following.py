@@ -65,8 +65,8 @@ class Following:
         self.champion: Loaded | None = None
         self.traffic = Traffic(None)
         # Called from a thread of this class when the attribute of that name has changed.
-        self.on_champion: Callable[[], None] = lambda: None
-        self.on_traffic: Callable[[], None] = lambda: None
+        self.on_champion: Callable[[], object] = lambda: None
+        self.on_traffic: Callable[[], object] = lambda: None
 
     def start(self) -> None:
         """Begin to follow, in the background."""

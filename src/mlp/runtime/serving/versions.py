@@ -1,13 +1,11 @@
 """The files of versions on this machine: downloaded once, checked every time, kept for rollback."""
 
-import hashlib
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from mlp.adapters import lock
+from mlp.adapters import digests, lock
 from mlp.adapters.tracking import registry
-from mlp.core.digests import combined
 from mlp.core.errors import GateRefused, MlpError, RemoteError
 from mlp.core.ledger import Entry
 from mlp.core.registry import VersionTag, recorded_digest
@@ -31,12 +29,12 @@ class Versions:
         with lock.held(self._folder / f"{version}.lock", wait=True):
             path = self._folder / version
             expected = recorded_digest(entries, version) or self._tagged(version, path)
-            if path.is_dir() and expected is not None and digest(path) != expected:
+            if path.is_dir() and expected is not None and digests.of(path) != expected:
                 shutil.rmtree(path)  # damaged here, or of a model that had the name before
             registry.download(self._uri, self._model, version, path)
             if expected is None:
                 return path, None
-            found = digest(path)
+            found = digests.of(path)
             if found != expected:
                 shutil.rmtree(path)
                 raise GateRefused(
@@ -65,14 +63,3 @@ class Versions:
                 return None
             raise
         return recorded_digest((), version, tags)
-
-
-def digest(folder: Path) -> str:
-    """The digest of all files in a folder, as the ledger records it."""
-    found = {}
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            with path.open("rb") as file:
-                content = hashlib.file_digest(file, "sha256").hexdigest()
-            found[path.relative_to(folder).as_posix()] = content
-    return combined(found)
