@@ -1,10 +1,13 @@
 """A scaffolded project as a new user meets it, through every door it has."""
 
+import json
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.conftest import Project, isolated
+from tests.integration.served import until
 
 pytestmark = pytest.mark.e2e
 
@@ -57,3 +60,53 @@ def test_two_processes_train_it_without_a_change_of_code(scaffolded: Project) ->
     recorded = scaffolded.recorded()
     steps = [step for step, _ in recorded.history(recorded.stage("train"), "train_loss")]
     assert steps == sorted(set(steps)), "each step once, from rank 0"
+
+
+def test_from_its_runs_to_answers_by_two_versions_and_back(scaffolded: Project) -> None:
+    assert scaffolded.mlp("run", "--set", "train.epochs=40").code == 0
+    runs = [run.data.tags["mlp.run_id"] for run in scaffolded.recorded().pipelines]
+    first, second = [
+        scaffolded.mlp("models", "register", run, "--json").document["version"] for run in runs[:2]
+    ]
+    promoted = scaffolded.mlp("models", "promote", first)
+    assert promoted.code == 0, promoted.out + promoted.err
+    assert scaffolded.mlp("models", "promote", second, "--to", "challenger").code == 0
+    server = scaffolded.start("serve", "--port", "0", "--challenger", "0.5", "--json")
+    try:
+        line = server.stdout.readline()
+        assert line, server.communicate()
+        address = json.loads(line)["address"]
+        body = example_of(scaffolded, first)
+
+        def version_for(user: str) -> str:
+            headers = {"X-Route-Key": user, "Content-Type": "application/json"}
+            answer = httpx.post(f"{address}/invocations", content=body, headers=headers)
+            assert answer.status_code == 200, answer.text
+            return str(answer.headers["X-Model-Version"])
+
+        until(lambda: {version_for(str(user)) for user in range(20)} == {first, second})
+        assert [version_for("ann") for _ in range(5)] == [version_for("ann")] * 5
+        told = scaffolded.mlp(
+            "models", "promote", second, "--accept", "champion", "--reason", "now"
+        )
+        assert told.code == 0, told.out + told.err
+        until(lambda: {version_for(str(user)) for user in range(20)} == {second})
+        assert scaffolded.mlp("models", "rollback", "--reason", "no").code == 0
+        until(lambda: {version_for(str(user)) for user in range(20)} == {first})
+    finally:
+        server.terminate()
+        server.communicate()
+    assert server.returncode == 0
+    shown = scaffolded.mlp("predictions", "show", "-n", "1000", "--json").document
+    assert {row["version"] for row in shown["predictions"]} == {first, second}
+    told = [
+        entry["action"]
+        for entry in scaffolded.mlp("models", "history", "--json").document["entries"]
+    ]
+    assert told.count("rolled back") == 1
+
+
+def example_of(project: Project, version: str) -> bytes:
+    """The request that is stored with a version that the server has loaded."""
+    folder = project.root / ".mlp" / "serving" / "versions"
+    return next(folder.glob(f"*/{version}/serving_input_example.json")).read_bytes()
