@@ -1,12 +1,15 @@
 """examples/flights as a user runs it: from a copy in a fresh repository to a reproduced run."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.conftest import Project, isolated
+from tests.integration.served import until
 
 pytestmark = pytest.mark.e2e
 EXAMPLE = Path(__file__).parents[2] / "examples" / "flights"
@@ -105,3 +108,33 @@ def test_the_run_is_reproduced_bit_for_bit(flights: Project) -> None:
     assert len(outputs) >= 7
     assert {item["match"] for item in outputs} == {"same"}
     assert flights.tool("git", "worktree", "list").count("\n") == 1, "the work tree is gone"
+
+
+def test_two_versions_answer_september_and_its_labels_compare_them(flights: Project) -> None:
+    history = flights.mlp("runs", "list", "--json").document["runs"]
+    for run in (history[-1]["run_id"], history[-2]["run_id"]):
+        registered = flights.mlp("models", "register", run)
+        assert registered.code == 0, registered.err
+    assert flights.mlp("models", "promote", "1").code == 0
+    refused = flights.mlp("models", "promote", "2")
+    assert refused.code == 4 and "champion: refused: worse by" in refused.err, refused.err
+    assert flights.mlp("models", "promote", "2", "--to", "challenger").code == 0
+    assert flights.mlp("ab", "share", "0.5").code == 0
+    server = flights.start("serve", "--port", "0", "--json")
+    try:
+        line = server.stdout.readline()
+        assert line, server.communicate()
+        address = json.loads(line)["address"]
+        until(lambda: httpx.get(f"{address}/ready").json()["challenger_ready"])
+        flights.tool("python", "src/traffic.py", address)
+    finally:
+        server.terminate()
+        server.communicate()
+    labelled = flights.mlp("predictions", "label", "labels.csv")
+    assert labelled.code == 0, labelled.err
+    verdict = flights.mlp("ab", "verdict", "--json")
+    assert verdict.code == 4, verdict.err
+    told = verdict.document
+    assert told["outcome"] == "inconclusive"
+    assert told["champion"]["labelled"] + told["challenger"]["labelled"] == 6000
+    assert 0.3 < told["champion"]["value"] < 0.45, "September's F1, of half the planes"
