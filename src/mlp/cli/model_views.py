@@ -199,7 +199,7 @@ def _found(entries: Sequence[Entry]) -> None:
         to = f"version {entry.version}" if entry.version else "none"
         before = f"version {entry.previous}" if entry.previous else "none"
         render.note(
-            f"found: {entry.action}: {entry.alias} {before} -> {to}: {because}"
+            f"noticed: {entry.action}: {entry.alias} {before} -> {to}: {because}"
             f" (entry {entry.number})"
         )
 

@@ -1,7 +1,7 @@
 """Who answers: champion, challenger, and the challenger's share, from aliases and ledger."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 
 from mlp.core.ledger import CHALLENGER, CHAMPION, Action, Entry
@@ -21,18 +21,30 @@ class Traffic:
 def traffic(
     aliases: Mapping[str, str], entries: Iterable[Entry], share: float, shadow: bool
 ) -> Traffic:
-    """What holds now; `share` and `shadow` are mlp.yaml's, for a challenger nothing is said of."""
+    """What holds now; `share` and `shadow` are mlp.yaml's, for a challenger nothing is said of.
+
+    What was said of a version counts until it becomes the challenger anew.
+    """
     champion, challenger = aliases.get(CHAMPION), aliases.get(CHALLENGER)
     if challenger is None or challenger == champion:
         return Traffic(champion)
+    now = Traffic(champion, challenger, share, shadow)
     for entry in entries:  # the oldest first: the last word counts
         if entry.version != challenger:
             continue
-        if entry.action == Action.SHARED:
-            share, shadow = float(entry.evidence["share"]), bool(entry.evidence["shadow"])
+        if becomes_challenger(entry):
+            now = Traffic(champion, challenger, share, shadow)
+        elif entry.action == Action.SHARED:
+            said = entry.evidence
+            now = Traffic(champion, challenger, float(said["share"]), bool(said["shadow"]))
         elif entry.action == Action.TAKEN_OUT:
-            share = 0.0
-    return Traffic(champion, challenger, share, shadow)
+            now = replace(now, share=0.0)
+    return now
+
+
+def becomes_challenger(entry: Entry) -> bool:
+    """Whether the entry tells that its version is the challenger from then on."""
+    return entry.alias == CHALLENGER and entry.action in (Action.PROMOTED, Action.FOUND)
 
 
 def position(salt: str, key: str) -> float:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from mlp.core.errors import ConfigurationError
 from mlp.core.exposure import Period, comparable, periods
 from mlp.core.ledger import Action, Entry
-from mlp.core.traffic import Traffic, traffic
+from mlp.core.traffic import Traffic, becomes_challenger, traffic
 from mlp.core.verdict import Verdict
 from mlp.flows import predictions
 from mlp.flows.models.opened import opened
@@ -152,11 +152,13 @@ def measure(project: Project, name: str | None) -> "tuple[Metric, bool]":
 
 
 def taken_out(entries: Iterable[Entry], version: str) -> str | None:
-    """Why the server took the challenger out, where nobody has given it a share since."""
+    """Why the server took the challenger out, unless it was given a share, or made anew, since."""
     reason = None
     for entry in entries:
         if entry.version == version and entry.action == Action.TAKEN_OUT:
             reason = entry.reason or "no reason was given"
-        elif entry.version == version and entry.action == Action.SHARED:
+        elif entry.version == version and (
+            entry.action == Action.SHARED or becomes_challenger(entry)
+        ):
             reason = None
     return reason

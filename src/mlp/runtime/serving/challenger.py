@@ -32,7 +32,8 @@ _HANG_S = 5.0  # without an answer; ten times `max_latency_ms` where that is mor
 _ROWS = 100  # a request may take `max_latency_ms` for each so many rows that it has
 _AGAIN_S = 10.0
 _SHADOWS = 32  # at most so many under way; more are skipped
-_WINDOW, _TROUBLES, _KILLS = 20, 5, 2
+_WINDOW, _TROUBLES = 20, 5
+_KILLS, _KILLS_S = 2, 600.0  # so often within so long
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -74,7 +75,7 @@ class Challenger:
     """One version in a process of its own, which is started again when it has ended.
 
     `files` gives its folder and may take long. `take_out` is called once, with the evidence, when
-    it has failed too often: 5 of its last 20 answers, or its process was ended twice.
+    it has failed too often: 5 of its last 20 answers, or its process ended twice in ten minutes.
     """
 
     def __init__(
@@ -101,7 +102,7 @@ class Challenger:
         self._asked: dict[int, _Asked] = {}
         self._next = 0
         self._recent: deque[str] = deque(maxlen=_WINDOW)
-        self._ended: list[str] = []
+        self._ended: list[tuple[float, str]] = []
         self._closed = False
         self._process: subprocess.Popen[bytes] | None = None
         self._transport: asyncio.Transport | None = None
@@ -256,7 +257,8 @@ class Challenger:
         if self._closed:
             return
         log.error("challenger %s: %s", self.version, reason)
-        self._ended.append(reason)
+        now = time.monotonic()
+        self._ended = [each for each in self._ended if now - each[0] < _KILLS_S] + [(now, reason)]
         if len(self._ended) >= _KILLS:
             self._out(f"its process ended {len(self._ended)} times: {reason}")
         else:
@@ -331,7 +333,7 @@ class Challenger:
         evidence = {
             "reason": reason,
             "troubles": [text for text in self._recent if text],
-            "ended": self._ended,
+            "ended": [reason for _, reason in self._ended],
             "asked": self._next,
         }
         self._closed = True

@@ -54,7 +54,7 @@ class Supervisor:
         self._ending = 0  # the signal that said so
         self._announced = False
         self._packer: subprocess.Popen[bytes] | None = None
-        self._pack_at = time.monotonic() + spec.serve.rotate
+        self._pack_at = time.monotonic()  # what a server before this one has left
         self._listener = listen(spec.serve.host, spec.serve.port)
         # A signal interrupts the wait for beats.
         self._wake, self._woken = os.pipe()

@@ -38,6 +38,7 @@ class Worker:
     def __init__(self, spec: ServeSpec, heartbeat: int, slot: int, metrics: Path) -> None:
         self._spec = spec
         self._heartbeat = heartbeat
+        self._abandoned = False  # by the supervisor
         self._metrics = Metrics(metrics, slot)
         self._following = Following(spec, state_of(spec), self._metrics)
         self._journal = journal_of(spec)
@@ -134,6 +135,9 @@ class Worker:
         except BlockingIOError:
             pass  # the supervisor is busy; the bytes that it has not read say the same
         except BrokenPipeError:
+            if self._abandoned:
+                return
+            self._abandoned = True
             log.error("the supervisor has gone: this worker drains and ends")
             self._app.drain()
             self._loop.call_later(LINGER_S, self._stopper.stop)
