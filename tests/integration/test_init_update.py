@@ -48,7 +48,7 @@ def test_an_update_keeps_the_users_edits_and_brings_the_templates(
     project: Path, newer: Path
 ) -> None:
     edit(project / "params.yaml", "lr: 0.01", "lr: 0.3")
-    edit(project / "requirements.txt", "mlp-loop>=0.1,<1", "mlp-loop>=0.1,<1\nlightgbm")
+    edit(project / "requirements.txt", "scikit-learn>=1.5,<2", "scikit-learn>=1.5,<2\nlightgbm")
     git("rm", "-q", "README.md", cwd=project)
     (project / ".dvc" / "config").write_text("[core]\n    analytics = false\n    remote = s3\n")
     git("commit", "-qam", "mine", cwd=project)

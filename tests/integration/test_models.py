@@ -114,6 +114,7 @@ def test_a_model_without_signature_and_example_is_refused(
 def test_a_run_without_a_model_says_how_to_log_one(store: Store) -> None:
     refused = store.mlp("register", store.run())
     assert refused.code == 2 and "has logged no model" in refused.err
+    assert "mlp run --force" in refused.err
 
 
 def test_a_dry_run_registers_nothing(store: Store, saved: dict[str, Path]) -> None:

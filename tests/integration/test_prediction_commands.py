@@ -108,8 +108,10 @@ def test_labels_come_from_a_file_and_unknown_ones_are_counted(project: Project, 
 
 
 def test_a_file_without_labels_is_refused_with_what_it_has(project: Project) -> None:
-    project.write({"labels.csv": "id,label\n1,2\n", "labels.txt": ""})
+    bad = "request_id,label,row\na,1,0\n,1,0\na,1,-1\n"
+    project.write({"labels.csv": "id,label\n1,2\n", "labels.txt": "", "bad.csv": bad})
     for name, words in {
+        "bad.csv": "bad.csv: 2 lines have no request_id, or a row below 0",
         "labels.csv": "has no column request_id (have: id, label)",
         "labels.txt": "labels come from .csv, .jsonl, .parquet files",
         "nothing.csv": "there is no file nothing.csv",

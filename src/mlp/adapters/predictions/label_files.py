@@ -44,8 +44,13 @@ def attach(log: "DuckDBPyConnection", path: Path) -> None:
             f"CREATE TEMP TABLE told AS SELECT {text} AS request_id, coalesce({row}, 0) AS row,"
             f" label FROM {reader.format(quoted)}"
         )
+        (wrong,) = log.execute(
+            "SELECT count(*) FROM told WHERE request_id IS NULL OR row < 0"
+        ).fetchone() or (0,)
     except duckdb.Error as e:
         raise UsageError(f"cannot read labels from {path}", cause=str(e)) from e
+    if wrong:
+        raise UsageError(f"{path.name}: {wrong} lines have no request_id, or a row below 0")
 
 
 def batches(log: "DuckDBPyConnection", path: Path) -> Iterator[Sequence[Label]]:

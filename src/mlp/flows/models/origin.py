@@ -103,7 +103,8 @@ def choose(origin: Origin, artifact: str | None) -> LoggedModel:
     if not origin.models:
         raise UsageError(
             f"run {run} has logged no model",
-            fix="log one in a stage: mlp.log_model(model, example)",
+            fix="log one in a stage: mlp.log_model(model, example); if its stages were unchanged,"
+            " an earlier run has the model, and `mlp run --force` logs it anew",
         )
     if not models:
         have = ", ".join(sorted({model.name for model in origin.models}))
