@@ -105,6 +105,8 @@ class Bench:
         from mlflow.models import infer_signature
 
         mlflow.set_tracking_uri(self.uri)
+        if mlflow.get_experiment_by_name("bench") is None:
+            mlflow.create_experiment("bench", (self.folder / "artifacts").as_uri())
         mlflow.set_experiment("bench")
         logged = {
             "signature": infer_signature(self.frame, model.predict(self.frame)),
