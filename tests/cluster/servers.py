@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 # Where the pods reach servers that the tests start on this machine.
 HOST = os.environ.get("MLP_TEST_HOST", "127.0.0.1")
 _PATIENCE_S = 60.0
@@ -32,6 +34,10 @@ def postgres(password: str | None = None) -> Iterator[str]:
 
     With a password the pods reach it too, at the address that is yielded then.
     """
+    installed = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    if not installed:
+        pytest.skip("PostgreSQL is not installed (Debian: postgresql)")
+    programs = installed[-1]
     port = free_port()
     # Not in pytest's directory, which is for its owner alone.
     folder = Path(tempfile.mkdtemp(prefix="mlp-postgres-"))
@@ -42,7 +48,6 @@ def postgres(password: str | None = None) -> Iterator[str]:
         prefix = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
         for path in (folder, data):
             shutil.chown(path, "postgres", "postgres")
-    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))[-1]
     run = [*prefix, str(programs / "initdb"), "--auth=trust", "--username=mlflow", str(data)]
     if password is not None:
         secret = folder / "password"
