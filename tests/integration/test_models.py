@@ -1,12 +1,19 @@
 """The registry and the promotion ledger, on a real MLflow store."""
 
+import contextlib
 import json
+import os
 import re
 import shutil
+import signal
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from mlp.core.ledger import Action, Entry
@@ -14,6 +21,7 @@ from mlp.core.promotion import INTENT, OUTCOME
 from mlp.core.registry import VersionTag
 from tests.integration import model_store
 from tests.integration.model_store import COMMIT, DATA, Store
+from tests.integration.served import until
 
 
 @pytest.fixture(scope="module")
@@ -455,6 +463,37 @@ def test_a_package_says_what_it_is_and_is_not_made_over_something(
     assert described["digest"] == planned["digest"]
     assert described["made_from"]["commit"] == COMMIT
     assert store.mlp("package", version, "--to", str(tmp_path / "p")).code == 2
+
+
+def test_a_package_answers_by_itself_until_a_file_of_it_changes(
+    store: Store, saved: dict[str, Path], tmp_path: Path
+) -> None:
+    folder = tmp_path / "p"
+    store.ok("package", store.register(saved["good"]), "--to", str(folder))
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    variables = {"PATH": os.environ["PATH"], "PYTHON": sys.executable, "PORT": str(port)}
+    serving = subprocess.Popen(
+        [folder / "serve"], env=variables, cwd="/", start_new_session=True, stderr=subprocess.PIPE
+    )
+    try:
+        body = (folder / "model" / "serving_input_example.json").read_bytes()
+        until(lambda: answers(f"http://127.0.0.1:{port}/ping") or serving.poll() is not None)
+        headers = {"Content-Type": "application/json"}
+        answer = httpx.post(f"http://127.0.0.1:{port}/invocations", content=body, headers=headers)
+        assert (answer.status_code, list(answer.json())) == (200, ["predictions"])
+    finally:
+        os.killpg(serving.pid, signal.SIGTERM)
+        serving.communicate()
+    (folder / "model" / "MLmodel").open("a").write("\n")
+    refused = subprocess.run([folder / "serve"], env=variables, capture_output=True, text=True)
+    assert refused.returncode != 0 and "model/MLmodel: FAILED" in refused.stdout
+
+
+def answers(url: str) -> bool:
+    with contextlib.suppress(httpx.TransportError):
+        return httpx.get(url).status_code == 200
+    return False
 
 
 def test_a_package_is_refused_where_the_files_have_changed(
