@@ -136,7 +136,12 @@ def shared(entry: Entry) -> str:
 
 def _period(period: Period) -> tuple[str, str, float, str]:
     end = "now" if period.end is None else _when(period.end)
-    return _when(period.start), end, period.traffic.share, "yes" if period.traffic.shadow else ""
+    return (
+        _when(period.start) if period.start else "the beginning",
+        end,
+        period.traffic.share,
+        "yes" if period.traffic.shadow else "",
+    )
 
 
 def _ledger(entries: Sequence[Entry]) -> str:
