@@ -63,11 +63,7 @@ def test_two_processes_train_it_without_a_change_of_code(scaffolded: Project) ->
 
 
 def test_from_its_runs_to_answers_by_two_versions_and_back(scaffolded: Project) -> None:
-    assert scaffolded.mlp("run", "--set", "train.epochs=40").code == 0
-    runs = [run.data.tags["mlp.run_id"] for run in scaffolded.recorded().pipelines]
-    first, second = [
-        scaffolded.mlp("models", "register", run, "--json").document["version"] for run in runs[:2]
-    ]
+    first, second = [registered(scaffolded, seed) for seed in ("8", "9")]
     promoted = scaffolded.mlp("models", "promote", first)
     assert promoted.code == 0, promoted.out + promoted.err
     assert scaffolded.mlp("models", "promote", second, "--to", "challenger").code == 0
@@ -104,6 +100,14 @@ def test_from_its_runs_to_answers_by_two_versions_and_back(scaffolded: Project) 
         for entry in scaffolded.mlp("models", "history", "--json").document["entries"]
     ]
     assert told.count("rolled back") == 1
+
+
+def registered(project: Project, seed: str) -> str:
+    """The version of a run with that seed."""
+    done = project.mlp("run", "--set", f"seed={seed}", "--json", CI="true")
+    assert done.code == 0, done.err
+    run = done.document["run_id"]
+    return str(project.mlp("models", "register", run, "--json").document["version"])
 
 
 def example_of(project: Project, version: str) -> bytes:
