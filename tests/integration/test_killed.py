@@ -1,5 +1,6 @@
 """Whatever is killed, and when: what was recorded is delivered, and ends as what it was."""
 
+import contextlib
 import os
 import select
 import signal
@@ -57,9 +58,10 @@ class Going:
 
     def end(self) -> tuple[int, str]:
         """The exit code and what was told; every process of the stage is gone."""
-        descriptors = [
-            os.pidfd_open(pid) for pid in self.processes if Path(f"/proc/{pid}").exists()
-        ]
+        descriptors = []
+        for pid in self.processes:
+            with contextlib.suppress(ProcessLookupError):  # it has ended already
+                descriptors.append(os.pidfd_open(pid))
         _, err = self.mlp.communicate()
         for descriptor in descriptors:
             await_end(descriptor)
