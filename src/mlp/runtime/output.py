@@ -33,12 +33,10 @@ def run_teed(
     to record their outputs.
     """
     os.makedirs(os.path.dirname(log), exist_ok=True)
-    channels = [_channel(2), _channel(2)]
-    child = subprocess.Popen(
-        command, env=dict(variables), stdout=channels[0][1], stderr=channels[1][1]
-    )
-    for _, inner in channels:
-        os.close(inner)
+    # One channel for both, since both go to one place: their lines come in the order of writing.
+    outer, inner = _channel(2)
+    child = subprocess.Popen(command, env=dict(variables), stdout=inner, stderr=inner)
+    os.close(inner)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command hears it from the terminal itself
 
     def pass_on(*_: object) -> None:
@@ -47,7 +45,7 @@ def run_teed(
 
     signal.signal(signal.SIGTERM, pass_on)
     with open(log, "ab", buffering=0) as file:
-        _copy({channels[0][0]: 2, channels[1][0]: 2}, file.fileno(), child, masker)
+        _copy(outer, (2, file.fileno()), child, masker)
     code = child.wait()
     return code if code >= 0 else 128 - code
 
@@ -66,25 +64,25 @@ def _channel(fd: int) -> tuple[int, int]:
 
 
 def _copy(
-    outputs: dict[int, int], log: int, child: "subprocess.Popen[bytes]", masker: Masker
+    output: int, sinks: Sequence[int], child: "subprocess.Popen[bytes]", masker: Masker
 ) -> None:
-    """Copy each output to its terminal and to the log until all are closed."""
+    """Copy the output to all `sinks` until it is closed."""
     parent = os.getppid()
-    streams = {fd: masker.stream() for fd in outputs}
-    while outputs:
-        readable, _, _ = select.select(list(outputs), [], [], _PARENT_CHECK_S)
+    stream = masker.stream()
+    data = None
+    while data != b"":
+        readable, _, _ = select.select([output], [], [], _PARENT_CHECK_S)
         if os.getppid() != parent:
             _end_tree(child.pid, signal.SIGKILL)
         if not readable and child.poll() is not None:
             break  # ended, but something it left behind in the background holds the output open
-        for fd in readable:
-            data = _read(fd)
-            text = streams[fd].feed(data) if data else streams[fd].flush()
-            for sink in (outputs[fd], log):
-                with contextlib.suppress(OSError):  # a closed terminal or a full disk
-                    _write_all(sink, text)
-            if not data:
-                del outputs[fd]
+        if not readable:
+            continue
+        data = _read(output)
+        text = stream.feed(data) if data else stream.flush()
+        for sink in sinks:
+            with contextlib.suppress(OSError):  # a closed terminal or a full disk
+                _write_all(sink, text)
 
 
 def _read(fd: int) -> bytes:
