@@ -4,7 +4,9 @@ import pytest
 
 from tests.conftest import Make, Project, single
 
-RANDOM = 'import json, os\njson.dump({"acc": os.urandom(1)[0] / 1000 + 0.5}, open("m.json", "w"))\n'
+pytestmark = pytest.mark.slow
+
+RANDOM = 'import json, random\njson.dump({"acc": random.random()}, open("m.json", "w"))\n'
 NEARLY = 'import json, os\njson.dump({"acc": 0.5 + os.urandom(1)[0] * 1e-9}, open("m.json", "w"))\n'
 
 
@@ -44,8 +46,7 @@ def test_the_users_work_tree_and_branches_are_left_alone(project: Project) -> No
 def test_a_metric_that_comes_out_otherwise_ends_with_4(make_project: Make) -> None:
     project = one_stage(make_project, RANDOM)
     assert project.mlp("run", CI="1").code == 0
-    codes = {project.mlp("runs", "reproduce").code for _ in range(3)}
-    assert 4 in codes, "one byte of chance came out the same three times"
+    assert project.mlp("runs", "reproduce").code == 4
 
 
 def test_a_tolerance_lets_last_digits_differ(make_project: Make) -> None:

@@ -8,6 +8,8 @@ import pytest
 from mlp.core.runs import Tag
 from tests.conftest import DVC_YAML, FILES, Make, Project, Recorded, isolated, single
 
+pytestmark = pytest.mark.slow
+
 ONE = {"dvc.yaml": single("s", "cp params.yaml x", deps=["params.yaml"], outs=["x"])}
 
 
@@ -157,9 +159,48 @@ def test_files_of_any_name_that_dvc_takes(make_project: Make) -> None:
 
 
 def test_a_project_whose_own_path_is_odd(make_project: Make, tmp_path: Path) -> None:
-    project = make_project(ONE, root=tmp_path / 'it\'s a "project" $HOME é' / "x y")
+    project = make_project(ONE, root=tmp_path / 'it\'s a "project" $HOME é' / "x y:z")
     recorded = run(project)
     assert recorded.stage("s").info.status == "FINISHED"
+
+
+def test_a_project_whose_path_has_what_addresses_escape(make_project: Make, tmp_path: Path) -> None:
+    files = {"mlp.yaml": "project: demo\nmodel: {name: m}\n"}
+    project = make_project({**ONE, **files}, root=tmp_path / "100% a#b" / "x@y&z")
+    assert run(project).stage("s").info.status == "FINISHED"
+    assert project.mlp("models", "list").code == 0
+    assert project.mlp("doctor").code == 0
+    assert {entry.name for entry in tmp_path.iterdir()} == {"home", "100% a#b"}
+
+
+@pytest.mark.parametrize("name", ["a?b", "c%20d"])
+def test_a_path_that_mlflow_takes_for_another_is_refused(
+    make_project: Make, tmp_path: Path, name: str
+) -> None:
+    project = make_project(ONE, root=tmp_path / "made" / name / "project")
+    for command in (["init", name], ["init", f"{name}/deep/er"]):
+        done = project.mlp(*command, cwd=tmp_path)
+        assert done.code == 3 and "cannot be a project" in done.err
+        assert not (tmp_path / name).exists()
+    for command in (["run"], ["models", "list"], ["doctor"]):
+        done = project.mlp(*command)
+        assert done.code == 3 and "rename that directory" in done.out + done.err
+    (project.root / "mlp.yaml").unlink()
+    done = project.mlp("init", "--existing")
+    assert done.code == 3 and "cannot be a project" in done.err
+    assert {entry.name for entry in (tmp_path / "made").iterdir()} == {name}
+
+
+def test_an_escaped_address_is_the_file_that_it_names(make_project: Make) -> None:
+    files = {"mlp.yaml": "project: demo\ntracking: {uri: 'sqlite:///my%20runs/a%3Fb.db'}\n"}
+    project = make_project({**ONE, **files})
+    (project.root / "my runs").mkdir()  # MLflow would make the folder of the escaped name
+    assert project.mlp("run").code == 0
+    project.await_recorders()
+    assert (project.root / "my runs" / "a?b.db").is_file()
+    assert (project.root / "my runs" / "mlartifacts" / ".gitignore").is_file()
+    told = project.mlp("doctor").out
+    assert "its schema is that of the installed MLflow" in told, told
 
 
 @pytest.mark.parametrize("damage", ["{", "<<<<<<< ours\nschema: '2.0'\n", "stages: []\n", "\x00"])

@@ -1,14 +1,10 @@
 """Repositories that mlp makes and updates: commits and merges."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from mlp.core.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    pass
 from mlp.adapters.git.command import git, names, run
 from mlp.adapters.git.trees import scratch_index
+from mlp.core.errors import ConfigurationError
 
 
 def init(path: Path) -> None:

@@ -4,16 +4,12 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from mlp.adapters.git.command import empty_tree, git, head, names, repository, run
+from mlp.adapters.git.trees import scratch_index
 from mlp.core.provenance import Code
 from mlp.core.secret_files import looks_secret
 from mlp.core.secrets import mask_urls
-
-if TYPE_CHECKING:
-    pass
-from mlp.adapters.git.command import empty_tree, git, head, names, repository, run
-from mlp.adapters.git.trees import scratch_index
 
 # An untracked file above this size is data rather than code: it stays out of a run's patch.
 MAX_UNTRACKED_BYTES = 5 * 2**20

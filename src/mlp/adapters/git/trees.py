@@ -104,10 +104,17 @@ def scratch_index(top: Path) -> Iterator[dict[str, str]]:
     with tempfile.TemporaryDirectory(prefix="mlp-index-") as scratch:
         index = Path(scratch) / "index"
         if (directory / "index").exists():
-            shutil.copyfile(directory / "index", index)
+            # With its time: git tells by it which files may have changed since within one second.
+            shutil.copy2(directory / "index", index)
         (Path(scratch) / "objects").mkdir()
         yield {
             "GIT_INDEX_FILE": str(index),
             "GIT_OBJECT_DIRECTORY": f"{scratch}/objects",
-            "GIT_ALTERNATE_OBJECT_DIRECTORIES": str(top / objects),
+            "GIT_ALTERNATE_OBJECT_DIRECTORIES": _quoted(top / objects),
         }
+
+
+def _quoted(path: Path) -> str:
+    """An entry of a list that is split at colons, as git(1) takes it: C's way of quoting."""
+    text = str(path).replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{text}"'

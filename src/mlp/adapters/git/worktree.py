@@ -2,10 +2,7 @@
 
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    pass
 from mlp.adapters.git.command import run
 
 
