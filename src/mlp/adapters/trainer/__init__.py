@@ -11,7 +11,6 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from mlp.adapters.trainer.checkpoints import canonical, is_under, keep_checkpoints
-from mlp.adapters.trainer.interruption import save_on_sigterm
 from mlp.adapters.trainer.logger import Log, LogHparams, run_logger
 from mlp.adapters.trainer.placement import Placement, placed
 from mlp.adapters.trainer.resuming import trainer_class
@@ -94,6 +93,8 @@ def _with_checkpoints(callbacks: Any) -> list[Any]:
     """The user's callbacks, and what they lack so that a restart finds a checkpoint of ours."""
     from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 
+    from mlp.adapters.trainer.interruption import SaveOnSigterm
+
     class Resume(ModelCheckpoint):  # type: ignore[misc]
         """A type of its own: Lightning takes no second ModelCheckpoint with equal settings."""
 
@@ -110,7 +111,7 @@ def _with_checkpoints(callbacks: Any) -> list[Any]:
         added = [ModelCheckpoint(save_last=True, save_top_k=1)]
     else:
         added = [Resume()] if all(c.dirpath for c in own) else []
-    return [*given, PlaceCheckpoints(), *added, save_on_sigterm()]
+    return [*given, PlaceCheckpoints(), *added, SaveOnSigterm()]
 
 
 def _place(trainer: Any) -> None:

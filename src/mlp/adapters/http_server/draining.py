@@ -1,0 +1,110 @@
+"""uvicorn's server, which goes on accepting for a while after the signal and leaves nobody out."""
+
+import asyncio
+import signal
+import socket
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+import uvicorn
+
+_LOOK_S = 0.02
+# A connection that is just accepted when the server ends may take this long to ask.
+_SPEAK_S = 1.0
+
+
+class Server(uvicorn.Server):  # type: ignore[misc]
+    """Serves on `listener`; the other arguments are those of `http_server.run`."""
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        listener: socket.socket,
+        on_start: Callable[[], None],
+        accepts: Callable[[], bool],
+        on_drain: Callable[[], None],
+        linger: float,
+    ) -> None:
+        super().__init__(config)
+        self._listener = listener
+        self._on_start = on_start
+        self._accepts = accepts
+        self._on_drain = on_drain
+        self._linger = linger
+        self._draining = False
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take requests as soon as this server is to."""
+        self._loop = asyncio.get_running_loop()
+        self._on_start()
+        while not (self._accepts() or self._draining):
+            await asyncio.sleep(_LOOK_S)
+        await super().startup(sockets)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Drain at the first signal, end at once at the second."""
+        if self._draining:
+            self.should_exit = True
+            return
+        self._draining = True
+        seconds = self._linger if sig == signal.SIGTERM else 0.0
+        self._loop.call_soon_threadsafe(self._drain, seconds)
+
+    def _drain(self, seconds: float) -> None:
+        self._on_drain()
+        self._loop.call_later(seconds, self.stop)
+
+    def stop(self) -> None:
+        """Accept no more; what is under way is answered."""
+        self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Answer those too whom the kernel has connected and nobody has accepted yet."""
+        # Closing a socket resets such connections: they are accepted first, and get the time to
+        # say what they want.
+        with self._listener.dup() as rest:
+            for server in self.servers:
+                server.close()
+            while (connection := _accepted(rest)) is not None:
+                await self._loop.connect_accepted_socket(self._protocol, connection)
+        until = self._loop.time() + _SPEAK_S
+        while self._loop.time() < until and not all(
+            connection.cycle for connection in self.server_state.connections
+        ):
+            await asyncio.sleep(_LOOK_S)
+        await super().shutdown(sockets)
+
+    def _protocol(self) -> asyncio.Protocol:
+        made: asyncio.Protocol = self.config.http_protocol_class(
+            config=self.config, server_state=self.server_state, app_state={}
+        )
+        return made
+
+
+def settings(app: Any, patience: float) -> uvicorn.Config:
+    """uvicorn's settings for `app`; requests under way at the end get `patience` seconds."""
+    return uvicorn.Config(
+        app,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        interface="asgi3",
+        access_log=False,
+        log_config=None,
+        proxy_headers=False,
+        server_header=True,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=max(1, round(patience)),
+    )
+
+
+def _accepted(listener: socket.socket) -> socket.socket | None:
+    """A connection that waits to be accepted, None where there is none."""
+    try:
+        connection, _ = listener.accept()
+    except BlockingIOError:
+        return None
+    connection.setblocking(False)
+    return connection
