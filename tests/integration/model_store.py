@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import io
 import json
 import os
 import shutil
@@ -15,27 +14,14 @@ import yaml
 from mlflow import MlflowClient
 
 from mlp.adapters.state import State, open_state
-from mlp.cli import main
 from mlp.core.ledger import Entry
 from mlp.core.pipeline import DataItem, StageState
 from mlp.core.runs import STAGES, Tag
+from tests.conftest import Done, called
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 DATA = "d41d8cd98f00b204e9800998ecf8427e"
 COLUMNS = ("a", "b")
-
-
-@dataclass(frozen=True)
-class Done:
-    """What a command left behind."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def document(self) -> Any:
-        return json.loads(self.out)
 
 
 def save(folder: Path, flip: bool = False, columns: Sequence[str] = COLUMNS, **more: Any) -> Path:
@@ -133,16 +119,7 @@ class Store:
 
     def mlp(self, *arguments: str) -> Done:
         """`mlp models ARGUMENTS` in this process and the project's folder."""
-        out, err = io.StringIO(), io.StringIO()
-        command = ["models", *arguments, *("--config", f"model.name={self.model}")]
-        with (
-            contextlib.chdir(self.root),
-            contextlib.redirect_stdout(out),
-            contextlib.redirect_stderr(err),
-        ):
-            code = main.call(command)
-        assert "this is a bug" not in err.getvalue(), err.getvalue()
-        return Done(code, out.getvalue(), err.getvalue())
+        return called(self.root, "models", *arguments, "--config", f"model.name={self.model}")
 
     def ok(self, *arguments: str) -> Any:
         """The JSON of a command that succeeds."""

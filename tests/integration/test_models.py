@@ -223,8 +223,11 @@ def test_files_that_were_changed_are_refused_and_not_loaded(
     (store.files(version) / "more.txt").write_text("more")
     detail = _refused(store, version, "files")
     assert "changed: MLmodel" in detail and "added: more.txt" in detail
-    gates = store.mlp("promote", version, "--dry-run", "--json").document["gates"]
-    assert [gate["name"] for gate in gates] == ["files"]
+    planned = store.mlp("promote", version, "--dry-run", "--json")
+    assert planned.err == "gate files …\n"
+    _, *others = planned.document["gates"]
+    assert len(others) == 5 and all("not asked" in gate["detail"] for gate in others)
+    assert [gate["passed"] for gate in others] == [False] * 5
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,8 @@ from tests.cluster.servers import postgres
 from tests.integration import model_store, promoters
 from tests.integration.model_store import Store
 
+pytestmark = pytest.mark.slow
+
 PROMOTERS = 20
 
 

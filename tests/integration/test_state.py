@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import create_engine, text
+from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 
 from mlp.adapters.state import Conflict, State, open_state
 from mlp.core.errors import ConfigurationError, RemoteError
 from mlp.core.ledger import Action, Entry
+from mlp.core.secrets import mask_urls
 from tests.cluster.servers import free_port, postgres
 
 
@@ -149,6 +151,34 @@ def test_a_server_that_is_away_is_told_without_its_password() -> None:
     assert "s3cretword" not in f"{told.value.message}{told.value.cause}{told.value.fix}"
 
 
+@pytest.mark.parametrize("part", ["database", "username"])
+def test_a_database_or_role_that_does_not_exist_is_a_mistake_in_the_address(
+    server: str, part: str
+) -> None:
+    wrong = make_url(server).set(**{part: "nothere"}).render_as_string(hide_password=False)
+    with pytest.raises(ConfigurationError, match='"nothere" does not exist') as told:
+        open_state(wrong).entries("demo")
+    assert "`state` in mlp.yaml" in told.value.fix
+
+
+def test_a_wrong_password_is_a_mistake_in_the_address() -> None:
+    with postgres("the-right-one") as uri:
+        wrong = make_url(uri).set(password="s3cretword").render_as_string(hide_password=False)
+        with pytest.raises(ConfigurationError, match="password authentication failed") as told:
+            open_state(wrong).entries("demo")
+    assert "s3cretword" not in f"{told.value.message}{told.value.cause}{told.value.fix}"
+
+
 def test_an_address_of_another_kind_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="mysql"):
+    with pytest.raises(ConfigurationError, match="mysql") as told:
         open_state("mysql://host/db").entries("demo")
+    assert mask_urls(told.value.fix) == told.value.fix  # it is to be read as it was written
+
+
+def test_a_sqlite_file_and_its_locks_lie_where_sqlalchemy_opens_it(tmp_path: Path) -> None:
+    state = open_state(f"sqlite:///{tmp_path}/a%20b/state.db")
+    with state.locked("m"):
+        state.append_next(entry("m"))
+    state.close()
+    assert [folder.name for folder in tmp_path.iterdir()] == ["a b"]
+    assert {"state.db"} < {file.name for file in (tmp_path / "a b").iterdir()}

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mlp.core.ledger import Action, Entry
@@ -14,6 +14,7 @@ from mlp.core.promotion import (
     last_good,
     lifecycle,
     pending,
+    taken_out,
     to_clear,
     unsettled,
 )
@@ -38,10 +39,23 @@ def test_an_intent_whose_alias_was_set_was_carried_out() -> None:
     assert "crash" in found.evidence["note"]
 
 
+def test_what_is_completed_after_a_crash_keeps_the_evidence_of_its_intent() -> None:
+    evidence = {"gates": [{"name": "files"}], "digest": "sha256:1", "accepted": ["files"]}
+    begun = entry(Action.INTENDED, "2", evidence={**evidence, OUTCOME: str(Action.PROMOTED)})
+    [found] = unsettled(numbered(begun), {"champion": "2"})
+    assert found.evidence.items() >= {**evidence, INTENT: 1}.items()
+    assert OUTCOME not in found.evidence
+
+
 def test_an_intent_whose_alias_was_not_set_was_abandoned() -> None:
-    ledger = numbered(entry(Action.PROMOTED, "1"), intent("2"))
+    begun = dataclasses.replace(intent("2"), previous="1")
+    ledger = numbered(entry(Action.PROMOTED, "1"), begun)
     [found] = unsettled(ledger, {"champion": "1"})
     assert (found.action, found.version) == (Action.ABANDONED, "2")
+    assert "before the alias changed" in found.evidence["note"]
+    later, by_hand = unsettled(ledger, {"champion": "3"})
+    assert (later.action, by_hand.action) == (Action.ABANDONED, Action.FOUND)
+    assert "unknown" in later.evidence["note"]
 
 
 def test_an_alias_that_no_entry_explains_is_found() -> None:
@@ -65,6 +79,10 @@ aliases = st.dictionaries(st.sampled_from(["champion", "challenger"]), versions)
 
 
 @given(steps, aliases)
+@example(
+    [(Action.PROMOTED, "2", "challenger"), (Action.INTENDED, "1", "champion")],
+    {"champion": "1", "challenger": "1"},
+)
 def test_once_settled_a_ledger_says_what_the_aliases_are(
     made: list[tuple[Action, str, str]], now: dict[str, str]
 ) -> None:
@@ -111,3 +129,14 @@ def test_lifecycle_follows_the_aliases_before_the_ledger() -> None:
     assert lifecycle("1", {"champion": "1"}, ledger) == "Production"
     assert lifecycle("2", {"challenger": "2"}, ledger) == "Staging"
     assert lifecycle("3", {}, ledger) == "None"
+
+
+def test_a_version_is_taken_out_then_unless_it_got_a_share_again() -> None:
+    out = entry(Action.TAKEN_OUT, "2", alias=None)
+    entries = numbered(out, entry(Action.TAKEN_OUT, "3", alias=None))
+    found = taken_out(entries, "2", 0)
+    assert found is not None and found.number == 1
+    assert taken_out(entries, "2", 1) is None
+    assert taken_out(numbered(out, entry(Action.SHARED, "2", alias=None)), "2", 0) is None
+    anew = entry(Action.PROMOTED, "2", alias="challenger")
+    assert taken_out(numbered(out, anew), "2", 0) is None

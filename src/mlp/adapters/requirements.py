@@ -1,17 +1,30 @@
 """The door to a model's requirements: whether this Python has them, or another one made of them."""
 
 import hashlib
+import os
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 
 from mlp.core.errors import ConfigurationError
+from mlp.core.secrets import Masker
 
 _DONE = "complete"
 _LAST_CHARACTERS = 1500
+# What would let an installer take for installed what only this process finds.
+_NOT_INHERITED = ("PYTHONPATH", "PYTHONHOME")
+# How uv calls what pip is told by its variables.
+_AS_UV_CALLS_IT = {
+    "PIP_INDEX_URL": "UV_DEFAULT_INDEX",
+    "PIP_EXTRA_INDEX_URL": "UV_INDEX",
+    "PIP_FIND_LINKS": "UV_FIND_LINKS",
+    "PIP_CERT": "SSL_CERT_FILE",
+    "PIP_DEFAULT_TIMEOUT": "UV_HTTP_TIMEOUT",
+}
 
 
 def lacking(text: str) -> list[str]:
@@ -55,18 +68,23 @@ def make(folder: Path, requirements: Path, python: str) -> Path:
     asked for, "" for this one. Raises ConfigurationError where it cannot be made.
     """
     interpreter = folder / "bin" / "python"
-    if (folder / _DONE).exists():
+    if (folder / _DONE).exists() and interpreter.exists():  # the Python behind it may be gone
         return interpreter
     shutil.rmtree(folder, ignore_errors=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
     base = _base(python)
     uv = _uv()
+    install: list[str | Path] = ["pip", "install", "--quiet"]
+    if os.environ.get("PIP_NO_INDEX", "").lower() in ("1", "true", "yes", "on"):
+        install.append("--no-index")  # uv has no variable for it
     if uv:
-        _call([uv, "venv", "--quiet", "--python", base, str(folder)])
-        _call([uv, "pip", "install", "--quiet", "--python", str(interpreter), "-r", requirements])
+        _call([uv, "venv", "--quiet", "--python", base, folder], folder.parent)
+        command = [uv, *install, "--python", interpreter, "-r", requirements]
     else:
-        _call([base, "-m", "venv", str(folder)])
-        _call([str(interpreter), "-m", "pip", "install", "--quiet", "-r", requirements])
+        _call([base, "-m", "venv", folder], folder.parent)
+        command = [interpreter, "-m", *install, "-r", requirements]
+    # MLflow names what it brings along, as wheels/x.whl, from where the model lies.
+    _call(command, requirements.parent)
     (folder / _DONE).touch()
     return interpreter
 
@@ -101,13 +119,29 @@ def _uv() -> str | None:
     return str(beside) if beside.exists() else shutil.which("uv")
 
 
-def _call(command: list[str | Path]) -> None:
+def _call(command: list[str | Path], folder: Path) -> None:
     done = subprocess.run(
-        [str(part) for part in command], capture_output=True, text=True, errors="replace"
+        [str(part) for part in command],
+        cwd=folder,
+        env=_variables(os.environ),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
     )
     if done.returncode != 0:
         raise ConfigurationError(
             "an environment with the model's requirements cannot be made",
             fix="mend its requirements, or the access to the package index",
-            cause=done.stderr.strip()[-_LAST_CHARACTERS:],
+            cause=Masker(os.environ).text(done.stderr.strip())[-_LAST_CHARACTERS:],
         )
+
+
+def _variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment of an installer: uv is told what pip is."""
+    told = {name: value for name, value in environ.items() if name not in _NOT_INHERITED}
+    for pip, uv in _AS_UV_CALLS_IT.items():
+        if environ.get(pip) and uv not in environ:
+            several = pip == "PIP_FIND_LINKS"  # pip divides them by spaces, uv by commas
+            told[uv] = ",".join(environ[pip].split()) if several else environ[pip]
+    return told | {"PIP_DISABLE_PIP_VERSION_CHECK": "1"}  # nothing phones home

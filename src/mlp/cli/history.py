@@ -1,7 +1,6 @@
 """How recorded runs look."""
 
 import dataclasses
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,7 +19,7 @@ def runs(found: History, *, as_json: bool) -> None:
     rows = [
         (
             run.run_id[:8],
-            _when(run.started),
+            render.minute(run.started),
             run.status.lower(),
             render.duration(run.duration),
             _commit(run.tags),
@@ -37,9 +36,10 @@ def runs(found: History, *, as_json: bool) -> None:
 def detail(found: Detail, *, as_json: bool) -> None:
     """One run."""
     run, made_from = found.run, found.provenance
+    started = render.minute(run.started)
     lines = [
         f"run      {run.run_id}  ({run.name})",
-        f"status   {run.status.lower()}, {_when(run.started)}, {render.duration(run.duration)}",
+        f"status   {run.status.lower()}, {started}, {render.duration(run.duration)}",
         f"command  {run.tags.get(Tag.COMMAND_LINE, '')}",
         f"MLflow   {run.mlflow_id}",
         *_made_from(run, made_from),
@@ -85,10 +85,6 @@ def synced(result: Synced, *, as_json: bool) -> None:
 
 def _document(run: RunRecord) -> dict[str, Any]:
     return dataclasses.asdict(run)
-
-
-def _when(at: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(at))
 
 
 def _commit(tags: Mapping[str, str]) -> str:

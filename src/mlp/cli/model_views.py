@@ -1,7 +1,6 @@
 """How versions of models and their ledger look."""
 
 import dataclasses
-import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +37,7 @@ def registered(planned: "Registering", entry: Entry, *, as_json: bool) -> None:
     said = "is registered already as" if again else "is registered as"
     text = (
         f"{planned.artifact.name} of run {planned.run_id[:8]} {said} version {entry.version}"
-        f" of {planned.model}\nnext: mlp models promote {entry.version}"
+        f" of {planned.model}{_next(planned, entry)}"
     )
     document = {
         "model": planned.model,
@@ -51,6 +50,15 @@ def registered(planned: "Registering", entry: Entry, *, as_json: bool) -> None:
     render.document(document, text, as_json=as_json)
 
 
+def _next(planned: "Registering", entry: Entry) -> str:
+    if planned.champion == entry.version:
+        return ""  # there is nothing that it could become
+    command = f"\nnext: mlp models promote {entry.version}"
+    if planned.champion is None:
+        return command
+    return f"{command}, or with --to challenger, to compare it with version {planned.champion}"
+
+
 def versions(listed: "listing.Listed", *, as_json: bool) -> None:
     """The list of versions."""
     _found(listed.found)
@@ -59,7 +67,7 @@ def versions(listed: "listing.Listed", *, as_json: bool) -> None:
             int(version.version),
             version.lifecycle,
             ", ".join(version.aliases),
-            _when(version.created),
+            render.moment(version.created),
             version.tags.get(VersionTag.RUN_ID, version.run_id or "")[:8],
             version.tags.get(VersionTag.COMMIT, "")[:8],
         )
@@ -83,7 +91,7 @@ def version(shown: "listing.Shown", *, as_json: bool) -> None:
     lines = [
         f"version    {found.version} of {found.model}{alias}",
         f"lifecycle  {found.lifecycle}",
-        f"registered {_when(found.created)}",
+        f"registered {render.moment(found.created)}",
         f"run        {tags.get(VersionTag.RUN_ID, found.run_id or 'unknown')}",
         f"commit     {tags.get(VersionTag.COMMIT, 'unknown')}"
         + (" with uncommitted changes" if tags.get(VersionTag.DIRTY) else ""),
@@ -222,7 +230,7 @@ def _ledger(entries: Sequence[Entry]) -> str:
     rows = [
         (
             entry.number,
-            _when(entry.at),
+            render.moment(entry.at),
             str(entry.action),
             entry.alias or "",
             _change(entry),
@@ -244,11 +252,19 @@ def _change(entry: Entry) -> str:
 def _why(entry: Entry) -> str:
     accepted = entry.evidence.get("accepted")
     parts = [
+        _share(entry),
         entry.reason,
         str(entry.evidence.get("note", "")),
         f"accepted: {', '.join(accepted)}" if accepted else "",
     ]
     return "; ".join(part for part in parts if part)
+
+
+def _share(entry: Entry) -> str:
+    if entry.action != Action.SHARED:
+        return ""
+    share = f"{100 * entry.evidence['share']:.4g} % of the keys"
+    return f"{share}, in shadow" if entry.evidence["shadow"] else share
 
 
 def _entry(entry: Entry) -> dict[str, Any]:
@@ -261,7 +277,3 @@ def _version(found: Any) -> dict[str, Any]:
 
 def _section(title: str, values: Mapping[str, Any]) -> list[str]:
     return ["", render.table((title, ""), sorted(values.items()))] if values else []
-
-
-def _when(at: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))

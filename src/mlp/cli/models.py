@@ -117,12 +117,13 @@ def promote(
     Its gates come first: files, provenance, signature, prediction, metrics, champion. Ends with 4
     where one of them refuses, and where somebody else was faster.
     """
-    from mlp.cli import model_views
+    from mlp.cli import model_views, render
     from mlp.flows import project
     from mlp.flows.models import promoting
 
     loaded = project.load(env=env, settings=settings)
-    planned = promoting.plan(loaded, promoting.Request(version, to, reason, accept, expect))
+    request = promoting.Request(version, to, reason, accept, expect)
+    planned = promoting.plan(loaded, request, render.note)
     if dry_run or planned.done:
         model_views.promotion(planned, None, as_json=json_output)
         return 4 if planned.refused else 0

@@ -1,6 +1,8 @@
 """The gates before a promotion: what each asks, as pure functions of what was found out."""
 
 import json
+import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -64,6 +66,11 @@ def signature_of(description: Mapping[str, Any]) -> Signature | None:
         return None
     parts = {key: json.loads(written.get(key) or "[]") for key in ("inputs", "outputs", "params")}
     return Signature(**parts)
+
+
+def not_asked(name: str) -> Gate:
+    """Of a gate that would have loaded files which are not known to be those registered."""
+    return Gate(name, False, f"not asked: `{FILES}` did not pass")
 
 
 def files(recorded: str | None, found: str, changes: Sequence[str]) -> Gate:
@@ -167,10 +174,17 @@ def _inputs(candidate: Signature, champion: Signature) -> list[str]:
 def _outputs(candidate: Signature, champion: Signature) -> list[str]:
     if not champion.outputs:
         return []
-    ours, theirs = ([_kind(item) for item in s.outputs] for s in (candidate, champion))
+    ours, theirs = _answers(candidate.outputs), _answers(champion.outputs)
     if ours == theirs:
         return []
     return [f"it gives {', '.join(ours) or 'nothing known'}, and the champion {', '.join(theirs)}"]
+
+
+def _answers(outputs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What callers see. Several have names in an answer, and then no order; one has no name."""
+    if len(outputs) > 1 and all(item.get("name") for item in outputs):
+        return sorted(f"{item['name']}: {_kind(item)}" for item in outputs)
+    return [_kind(item) for item in outputs]
 
 
 def _params(candidate: Signature, champion: Signature) -> list[str]:
@@ -178,7 +192,7 @@ def _params(candidate: Signature, champion: Signature) -> list[str]:
     return [
         f"it does not take the param {item['name']} as the champion does"
         for item in champion.params
-        if ours.get(item["name"], {}).get("type") != item["type"]
+        if any(ours.get(item["name"], {}).get(key) != item.get(key) for key in ("type", "shape"))
     ]
 
 
@@ -257,10 +271,15 @@ def champion(primary: Primary | None, max_drop: float, scores: Scores | None) ->
         return _cannot("mlp.yaml names no primary metric", "add model.primary: {metric: f1}")
     if scores.why_not or scores.candidate is None or scores.champion is None:
         return _cannot(scores.why_not or "a value is missing", scores.fix)
+    if math.isnan(scores.champion):
+        return _cannot(
+            f"its {primary.metric} is no number",
+            "mend how it is measured; or --accept champion --reason WHY",
+        )
     drop = _drop(primary.goal, scores.candidate, scores.champion)
     both = f"{primary.metric} {scores.candidate:.6g}, the champion's {scores.champion:.6g}"
     said = f"{both} {scores.where}".rstrip()
-    if drop <= max_drop:
+    if drop <= max_drop + _rounding(scores.candidate, scores.champion):
         return Gate(CHAMPION, True, said)
     return Gate(
         CHAMPION,
@@ -271,10 +290,16 @@ def champion(primary: Primary | None, max_drop: float, scores: Scores | None) ->
 
 
 def _drop(goal: Literal["maximize", "minimize"], candidate: float, champion: float) -> float:
-    """By how much the candidate is worse; a value that is no number is worse than any."""
-    if candidate != candidate:
-        return float("inf")
+    """By how much the candidate is worse; NaN, which is never little enough, where that is NaN."""
+    if candidate == champion:
+        return 0.0  # two infinities too
     return champion - candidate if goal == "maximize" else candidate - champion
+
+
+def _rounding(one: float, other: float) -> float:
+    """By how much a difference may be off: 0.9 - 0.89 is more than 0.01."""
+    largest = max(abs(one), abs(other))
+    return 4 * sys.float_info.epsilon * largest if math.isfinite(largest) else 0.0
 
 
 def _cannot(why: str, fix: str) -> Gate:

@@ -41,7 +41,8 @@ class Gates(Section):
 class Model(Section):
     """The registered model of the project."""
 
-    name: Annotated[str, Field(min_length=1, pattern=r"^[^/:.%\"']+$")]
+    # As long as the ledger and MLflow can keep it.
+    name: Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[^/:.%\"']+$")]
     task: Literal["classification", "regression"] = "classification"
     primary: Primary | None = None
     # Of an answer with several columns, those that hold the prediction and its probability.

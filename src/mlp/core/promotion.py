@@ -5,10 +5,13 @@ from dataclasses import dataclass, field
 
 from mlp.core.ledger import CHALLENGER, CHAMPION, Action, Entry
 from mlp.core.registry import Lifecycle
+from mlp.core.traffic import becomes_challenger
 
 ALIASES = (CHAMPION, CHALLENGER)
 INTENT = "intent"  # evidence of an outcome: the number of the INTENDED entry that it settles
 OUTCOME = "outcome"  # evidence of INTENDED: the action that it becomes
+AGAINST = "against"  # evidence of a promotion: the champion that its gates compared with
+SEEN = "seen"  # evidence of a promotion: the ledger's last entry when it was decided
 AFTER_CRASH = "completed after a crash"
 BY_HAND = "changed outside of mlp"
 UNKNOWN = "unknown"
@@ -61,7 +64,7 @@ def unsettled(entries: Sequence[Entry], aliases: Mapping[str, str]) -> list[Entr
     for alias in ALIASES:
         if held.get(alias) == aliases.get(alias):
             continue
-        if _left_over(alias, lacking, aliases):
+        if alias not in held and _left_over(alias, lacking, aliases):
             continue  # it is cleared instead
         lacking.append(
             Entry(
@@ -121,6 +124,22 @@ def lifecycle(version: str, aliases: Mapping[str, str], entries: Iterable[Entry]
     return Lifecycle.ARCHIVED if archived else Lifecycle.NONE
 
 
+def taken_out(entries: Iterable[Entry], version: str | None, seen: int = 0) -> Entry | None:
+    """By which entry after number `seen` servers took the challenger out, and nobody back in.
+
+    Who gives it a share, or makes it challenger anew, takes it back in.
+    """
+    found = None
+    for entry in entries:
+        if entry.version != version or entry.number <= seen:
+            continue
+        if entry.action == Action.TAKEN_OUT:
+            found = entry
+        elif entry.action == Action.SHARED or becomes_challenger(entry):
+            found = None
+    return found
+
+
 def who_made(entries: Iterable[Entry], alias: str, version: str | None) -> Entry | None:
     """The entry by which `alias` came to mean `version`, the last one."""
     found = None
@@ -135,7 +154,7 @@ def _settled(intent: Entry, aliases: Mapping[str, str]) -> Entry:
     wanted = None if intent.evidence.get(OUTCOME) == Action.ARCHIVED else intent.version
     reached = aliases.get(alias) == wanted
     action = Action(intent.evidence.get(OUTCOME, Action.PROMOTED)) if reached else Action.ABANDONED
-    note = AFTER_CRASH if reached else "it was interrupted before the alias changed"
+    kept = {k: v for k, v in intent.evidence.items() if k != OUTCOME} if reached else {}
     return Entry(
         model=intent.model,
         action=action,
@@ -144,7 +163,21 @@ def _settled(intent: Entry, aliases: Mapping[str, str]) -> Entry:
         previous=intent.previous,
         actor=intent.actor,
         reason=intent.reason,
-        evidence={INTENT: intent.number, "note": note},
+        evidence={
+            **kept,
+            INTENT: intent.number,
+            "note": _note(intent, aliases.get(alias), reached),
+        },
+    )
+
+
+def _note(intent: Entry, now: str | None, reached: bool) -> str:
+    if reached:
+        return AFTER_CRASH
+    if now == intent.previous:
+        return "it was interrupted before the alias changed"
+    return (
+        "it was interrupted, and the alias was changed by hand since: whether it served is unknown"
     )
 
 

@@ -3,8 +3,11 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 from mlp.core.ledger import Action, Entry
+
+MODEL_MADE = "model_made"  # evidence: RegisteredModel.made of whom the entry tells
 
 
 class VersionTag:
@@ -27,6 +30,15 @@ class Lifecycle(StrEnum):
     STAGING = "Staging"  # the challenger
     PRODUCTION = "Production"  # the champion
     ARCHIVED = "Archived"
+
+
+@dataclass(frozen=True, slots=True)
+class RegisteredModel:
+    """What has the versions. `made`, in milliseconds since the epoch, tells it from others of its
+    name: in another registry, or deleted before."""
+
+    made: int
+    aliases: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +70,23 @@ class LoggedModel:
     created: float
 
 
+def model_made(entries: Iterable[Entry]) -> int | None:
+    """Which registered model a ledger is of: its `made`; None where the ledger does not say."""
+    found = None
+    for entry in entries:
+        found = entry.evidence.get(MODEL_MADE, found)
+    return found
+
+
+def registration(entries: Iterable[Entry], version: str) -> Mapping[str, Any]:
+    """What was written down when the version was registered by mlp; {} where it was not."""
+    found: Mapping[str, Any] = {}
+    for entry in entries:
+        if entry.action == Action.REGISTERED and entry.version == version:
+            found = entry.evidence
+    return found
+
+
 def recorded_digest(
     entries: Iterable[Entry], version: str, tags: Mapping[str, str] | None = None
 ) -> str | None:
@@ -65,8 +94,5 @@ def recorded_digest(
 
     It is the ledger's, which nobody can change; the tag counts where the ledger knows nothing.
     """
-    for entry in entries:
-        known = entry.action == Action.REGISTERED and entry.version == version
-        if known and "digest" in entry.evidence:
-            return str(entry.evidence["digest"])
-    return (tags or {}).get(VersionTag.DIGEST)
+    known = registration(entries, version).get("digest")
+    return str(known) if known else (tags or {}).get(VersionTag.DIGEST)

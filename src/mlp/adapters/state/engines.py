@@ -6,15 +6,13 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import SQLAlchemyError
 
 from mlp.adapters.state import errors
+from mlp.core.tracking_uri import file_of, with_driver
 
 # Writers of a SQLite file wait for each other; each is done in milliseconds.
 _BUSY_MS = 30_000
 _CONNECT_S = 5
 _WRITING = "mlp_writing"
 _SQLITE = "sqlite:///"
-# SQLAlchemy 2.1 means another driver by the plain name than 2.0.
-_PLAIN = ("postgresql://", "postgres://")
-_POSTGRESQL = "postgresql+psycopg2://"
 
 
 def is_sqlite(uri: str) -> bool:
@@ -22,19 +20,11 @@ def is_sqlite(uri: str) -> bool:
     return uri.startswith(_SQLITE)
 
 
-def path_of(uri: str) -> str:
-    """The SQLite file at the address."""
-    return uri.removeprefix(_SQLITE).partition("?")[0]
-
-
 def engine(uri: str) -> Engine:
     """The engine for `uri`; connects when it is used. Raises ConfigurationError."""
-    address = uri
-    for plain in _PLAIN:
-        if uri.startswith(plain):
-            address = _POSTGRESQL + uri.removeprefix(plain)
+    address = with_driver(uri)
     if is_sqlite(uri):
-        if path_of(uri) in ("", ":memory:"):
+        if file_of(uri) in ("", ":memory:"):
             raise errors.unknown_address(uri, "a ledger in memory would be gone with its process")
         options: dict[str, Any] = {"connect_args": {"timeout": _BUSY_MS / 1000}}
     elif address.startswith("postgresql"):

@@ -1,5 +1,6 @@
 """SQLAlchemy's errors as ours."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -7,6 +8,11 @@ from sqlalchemy import exc
 
 from mlp.core.errors import ConfigurationError, MlpError, RemoteError
 from mlp.core.secrets import mask_urls
+
+# The driver gives no code where a connection is refused, only the server's words.
+_WRONG_ADDRESS = re.compile(
+    r'FATAL: +((?:database|role) ".*" does not exist|password authentication failed for .*)'
+)
 
 
 @contextmanager
@@ -26,6 +32,11 @@ def meaning(error: exc.SQLAlchemyError, uri: str) -> MlpError:
     if isinstance(error, exc.NoSuchModuleError | exc.ArgumentError):
         return unknown_address(uri, said)
     away = isinstance(error, exc.OperationalError | exc.InterfaceError | exc.TimeoutError)
+    if wrong := _WRONG_ADDRESS.search(said):
+        return ConfigurationError(
+            f"the state database at {mask_urls(uri)} refuses: {wrong[1]}",
+            fix="correct `state` in mlp.yaml or MLP_STATE, or make there what it names",
+        )
     if away and not uri.startswith("sqlite"):
         return RemoteError(
             f"cannot reach the state database at {mask_urls(uri)}",
@@ -39,7 +50,8 @@ def unknown_address(uri: str, cause: str = "") -> ConfigurationError:
     """Of an address that names no database of a kind that mlp can use."""
     return ConfigurationError(
         f"{mask_urls(uri)!r} is not the address of a state database",
-        fix="`state` in mlp.yaml is sqlite:///PATH or postgresql://USER:PASSWORD@HOST/DATABASE",
+        fix="`state` in mlp.yaml is sqlite:///PATH or postgresql://HOST/DATABASE,"
+        " with USER:PASSWORD@ before HOST where that asks for them",
         cause=cause,
     )
 

@@ -12,8 +12,9 @@ from sqlalchemy import Engine, func, select, text
 from sqlalchemy.exc import OperationalError
 
 from mlp.adapters.state import errors
-from mlp.adapters.state.engines import is_sqlite, path_of
+from mlp.adapters.state.engines import is_sqlite
 from mlp.core.errors import MlpError
+from mlp.core.tracking_uri import file_of
 
 _POLL_S = 0.02
 _LOCK_NOT_AVAILABLE = "55P03"
@@ -24,7 +25,7 @@ def of_file(uri: str, model: str, seconds: float, busy: MlpError) -> Iterator[No
     """Hold a file lock beside the SQLite file; raises `busy` after `seconds` of waiting."""
     with errors.translated(uri):
         make_folder(uri)
-        path = f"{path_of(uri)}.{_digest(model).hex()[:16]}.lock"
+        path = f"{file_of(uri)}.{_digest(model).hex()[:16]}.lock"
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         until = time.monotonic() + seconds
@@ -64,7 +65,7 @@ def advisory(
 def make_folder(uri: str) -> None:
     """Make the folder of a SQLite file."""
     if is_sqlite(uri):
-        Path(path_of(uri)).parent.mkdir(parents=True, exist_ok=True)
+        Path(file_of(uri)).parent.mkdir(parents=True, exist_ok=True)
 
 
 def _taken(descriptor: int) -> bool:

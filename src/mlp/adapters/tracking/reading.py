@@ -26,7 +26,8 @@ def find_run(uri: str, experiment: str, reference: str) -> RunRecord:
     """The run that `reference` means, with its stages.
 
     A reference is a run id (mlp's or MLflow's), eight or more of its first characters, a run's
-    name, or `last`. Raises UsageError where it means none, or several.
+    name, or `last`. A whole id may be that of another experiment's run. Raises UsageError where it
+    means none, or several.
     """
     with translated(uri):
         server = client(uri)
@@ -77,6 +78,7 @@ def _find(server: "MlflowClient", uri: str, experiment: str, reference: str) -> 
         f"tags.`{Tag.RUN_ID}` = '{quoted}'",
         f"attributes.run_name = '{quoted}'",
         f"tags.`{Tag.RUN_ID}` LIKE '{quoted}%'",
+        f"attributes.run_id LIKE '{quoted}%'",
     ):
         runs = server.search_runs(where, query, max_results=3)
         if runs:
@@ -85,6 +87,11 @@ def _find(server: "MlflowClient", uri: str, experiment: str, reference: str) -> 
         with translated(uri):
             return server.get_run(reference)
     except Refused as e:
+        # As MLflow's id does, mlp's own whole id finds the run of another project, too.
+        everywhere = [each.experiment_id for each in server.search_experiments()]
+        runs = server.search_runs(everywhere, f"tags.`{Tag.RUN_ID}` = '{quoted}'", max_results=3)
+        if runs:
+            return _one(runs, reference)
         raise UsageError(f"no run is called {reference!r}", fix="`mlp runs list` shows them") from e
 
 

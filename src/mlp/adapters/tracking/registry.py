@@ -10,20 +10,45 @@ from typing import Any
 
 from mlp.adapters.tracking.connection import Refused, client, translated
 from mlp.core.errors import RemoteError, UsageError
-from mlp.core.registry import LoggedModel, ModelVersion
+from mlp.core.registry import LoggedModel, ModelVersion, RegisteredModel
+from mlp.core.tracking_uri import file_of
 
 _PAGE = 200
+_SQLITE = "sqlite:///"
+# MLflow keeps the whole address that they had when the model was logged.
+_MISSING = "put them back where they were, or log and register the model again"
+
+
+def there(uri: str) -> bool:
+    """Whether the SQLite file at `uri` is there; of a server only a request can tell, so True.
+
+    MLflow makes a file that is not, which would hide that one was moved away.
+    """
+    return not uri.startswith(_SQLITE) or Path(file_of(uri)).exists()
+
+
+def registered(uri: str, model: str) -> RegisteredModel | None:
+    """The model of that name; None where nothing is registered under it."""
+    if not there(uri):
+        return None
+    with translated(uri):
+        found = _registered(client(uri), model)
+        if found is None:
+            return None
+        versions = {alias: str(version) for alias, version in found.aliases.items()}
+        return RegisteredModel(int(found.creation_timestamp), versions)
 
 
 def aliases(uri: str, model: str) -> dict[str, str]:
     """The version of each alias; {} where nothing is registered under that name."""
-    with translated(uri):
-        found = _registered(client(uri), model)
-        return {alias: str(version) for alias, version in found.aliases.items()} if found else {}
+    found = registered(uri, model)
+    return dict(found.aliases) if found else {}
 
 
 def versions(uri: str, model: str) -> list[ModelVersion]:
     """All versions, the newest first; [] where nothing is registered under that name."""
+    if not there(uri):
+        return []
     with translated(uri):
         server = client(uri)
         registered = _registered(server, model)
@@ -146,7 +171,7 @@ def files_at(uri: str, location: str) -> Iterator[Path]:
         own = getattr(repository, "artifact_dir", None)  # of a LocalArtifactRepository
     if own is not None:
         if not Path(own).is_dir():
-            raise Refused(f"there are no files at {location} any more")
+            raise Refused(f"there are no files at {location} any more", fix=_MISSING)
         yield Path(own)
         return
     with tempfile.TemporaryDirectory(prefix="mlp-model-") as scratch:
@@ -164,7 +189,7 @@ def fetch(uri: str, location: str, to: Path) -> Path:
             repository = get_artifact_repository(location, tracking_uri=uri, registry_uri=uri)
             repository.download_artifacts("", str(part))
         if not any(part.iterdir()):
-            raise RemoteError(f"there are no files at {location}")
+            raise RemoteError(f"there are no files at {location}", fix=_MISSING)
         part.chmod(0o755)
         _put(part, to)
     finally:

@@ -14,6 +14,7 @@ from mlp.core.errors import UserCodeError
 from mlp.core.secrets import Masker
 
 _LAST_CHARACTERS = 1500
+_TRACEBACK = "Traceback (most recent call last):"
 # What would lead the process to this project's runs, or to modules that the model does not bring.
 _NOT_INHERITED = ("PYTHONPATH", "PYTHONHOME", "MLFLOW_RUN_ID", "MLFLOW_TRACKING_URI")
 
@@ -48,7 +49,8 @@ def attempt(
     `target` is the column of `table` that has the labels, `prediction` and `probability` are those
     of an answer that has several columns.
 
-    Raises UserCodeError with the last lines where it does not, or takes longer than `seconds`.
+    Raises UserCodeError where it does not, or takes longer than `seconds`: the message has what
+    ended it, the cause its last lines.
     """
     order = {
         "model": str(model),
@@ -84,8 +86,18 @@ def _run(command: list[str], folder: str, seconds: float) -> None:
     except subprocess.TimeoutExpired as e:
         raise UserCodeError(f"the model has not answered in {seconds:g} s") from e
     if done.returncode != 0:
-        said = Masker(os.environ).text(done.stderr.strip())[-_LAST_CHARACTERS:]
+        said = Masker(os.environ).text(done.stderr.strip())
+        why = _raised(said)[:_LAST_CHARACTERS] or f"its process ended with {done.returncode}"
         raise UserCodeError(
-            f"the model does not answer: {said.splitlines()[-1] if said else 'it ended'}",
-            cause=said,
+            f"the model does not answer: {why}",
+            cause=said[-_LAST_CHARACTERS:],
         )
+
+
+def _raised(said: str) -> str:
+    """The line of the last traceback that names the exception; without one, the last line."""
+    lines = said.rpartition(_TRACEBACK)[2].splitlines()
+    if _TRACEBACK in said:
+        lines = [line for line in lines if line and not line[0].isspace()] or lines
+        return lines[0] if lines else ""
+    return lines[-1] if lines else ""

@@ -2,11 +2,23 @@
 
 import dataclasses
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from mlp.adapters.state import Conflict
 from mlp.adapters.tracking import registry
+from mlp.core.errors import GateRefused, MlpError, from_words
 from mlp.core.ledger import CHALLENGER, CHAMPION, Action, Entry
-from mlp.core.promotion import INTENT, OUTCOME, holders, pending, who_made
+from mlp.core.promotion import (
+    AGAINST,
+    INTENT,
+    OUTCOME,
+    SEEN,
+    holders,
+    pending,
+    taken_out,
+    who_made,
+)
 from mlp.flows.models.opened import Opened
 from mlp.flows.models.reconcile import settle_locked, tag
 
@@ -15,7 +27,8 @@ def change(model: Opened, wanted: Entry) -> Entry:
     """Let `wanted.alias` mean `wanted.version` (nothing for None or ARCHIVED); returns the entry.
 
     `wanted` is the entry that tells of it, `wanted.previous` what the alias has to mean until now:
-    a compare-and-swap under the model's lock. Raises Conflict, which says who was faster.
+    a compare-and-swap under the model's lock. Raises Conflict, which says who was faster, and
+    GateRefused where servers took the version out since it was decided to promote it.
     """
     with model.state.locked(model.name):
         settle_locked(model)
@@ -32,22 +45,31 @@ def change_locked(model: Opened, wanted: Entry) -> Entry:
         evidence={**wanted.evidence, OUTCOME: str(wanted.action)},
     )
 
+    expected = {alias: wanted.previous}
+    if AGAINST in wanted.evidence:
+        expected[CHAMPION] = wanted.evidence[AGAINST]
+
     def overtaken(entries: list[Entry]) -> bool:
-        return holders(entries).get(alias) != wanted.previous or bool(pending(entries))
+        return bool(_changed(entries, expected) or pending(entries) or _out(entries, wanted))
 
     kept = model.state.append_once(intent, unless=overtaken)
     if kept is None:
-        raise lost(model, alias, wanted.previous)
+        entries = model.entries()
+        if (out := _out(entries, wanted)) is not None:
+            raise _taken_out(out)
+        other = next(iter(_changed(entries, expected)), alias)
+        raise lost(model, other, expected[other])
     if target is None:
         registry.delete_alias(model.uri, model.name, alias)
     else:
         registry.set_alias(model.uri, model.name, alias, target)
     done = dataclasses.replace(wanted, evidence={**wanted.evidence, INTENT: kept.number})
-    aliases = model.aliases()
-    if alias == CHAMPION and target is not None and aliases.get(CHALLENGER) == target:
-        registry.delete_alias(model.uri, model.name, CHALLENGER)
-        aliases.pop(CHALLENGER)
-    made = model.state.append_next(done)
+    with _after_the_alias(model, alias, target):
+        aliases = model.aliases()
+        if alias == CHAMPION and target is not None and aliases.get(CHALLENGER) == target:
+            registry.delete_alias(model.uri, model.name, CHALLENGER)
+            aliases.pop(CHALLENGER)
+        made = model.state.append_next(done)
     entries = model.entries()
     for version in {wanted.version, wanted.previous} - {None}:
         tag(model, str(version), aliases, entries)
@@ -66,6 +88,42 @@ def lost(model: Opened, alias: str, expected: str | None) -> Conflict:
         f"the {alias} of {model.name!r} is {is_now}{by}, and no longer {was}: nothing was changed",
         fix="`mlp models history` shows why; then decide again",
     )
+
+
+def _out(entries: list[Entry], wanted: Entry) -> Entry | None:
+    """By which entry the version to be promoted was taken out since that was decided."""
+    if SEEN not in wanted.evidence:
+        return None
+    return taken_out(entries, wanted.version, wanted.evidence[SEEN])
+
+
+def _taken_out(out: Entry) -> GateRefused:
+    return GateRefused(
+        f"version {out.version} was taken out while its gates ran (entry {out.number}): "
+        f"{out.reason or 'no reason was given'}: nothing was changed",
+        fix="`mlp models history` shows why; then decide again",
+    )
+
+
+def _changed(entries: list[Entry], expected: Mapping[str, str | None]) -> list[str]:
+    """The aliases that do not mean what is expected, by the ledger."""
+    held = holders(entries)
+    return [alias for alias, version in expected.items() if held.get(alias) != version]
+
+
+@contextmanager
+def _after_the_alias(model: Opened, alias: str, target: str | None) -> Iterator[None]:
+    """What fails in the block leaves the alias changed, and its error says so."""
+    try:
+        yield
+    except MlpError as e:
+        is_now = f"version {target}" if target else "no version"
+        message = (
+            f"{e.message}; the alias has changed: the {alias} of {model.name!r} is {is_now} now,"
+            " and the next command writes it down"
+        )
+        words = {"message": message, "fix": e.fix, "cause": e.cause, "exit_code": e.exit_code}
+        raise from_words(words) from e
 
 
 def _when(at: float) -> str:

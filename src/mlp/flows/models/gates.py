@@ -1,9 +1,9 @@
 """Finding out what the gates before a promotion ask, and their verdicts."""
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,12 @@ from mlp.core import gates as judged
 from mlp.core.digests import changes, combined
 from mlp.core.errors import ConfigurationError, MlpError, UserCodeError
 from mlp.core.gates import Gate, Lineage, Scores
-from mlp.core.ledger import Action, Entry
+from mlp.core.ledger import Entry
 from mlp.core.model import Evaluation, Primary
-from mlp.core.registry import ModelVersion, VersionTag, recorded_digest
+from mlp.core.registry import ModelVersion, VersionTag, recorded_digest, registration
 from mlp.flows.models import origin
 from mlp.flows.models.opened import Opened
+from mlp.flows.models.origin import Origin
 from mlp.flows.models.registering import described
 
 
@@ -36,15 +37,15 @@ class Examination:
     def files(self) -> Gate:
         """The files are those that were registered."""
         found = digests.files(self.folders[self.candidate.version])
-        evidence = registered(self.entries, self.candidate.version)
+        evidence = registration(self.entries, self.candidate.version)
         recorded = recorded_digest(self.entries, self.candidate.version, self.candidate.tags)
         differ = changes(evidence.get("files", {}), found) if "files" in evidence else []
         return judged.files(recorded, combined(found), differ)
 
     def provenance(self) -> Gate:
         """Code and data are known."""
-        evidence = registered(self.entries, self.candidate.version)
-        return judged.provenance(
+        evidence = registration(self.entries, self.candidate.version)
+        gate = judged.provenance(
             Lineage(
                 evidence.get("commit"),
                 bool(evidence.get("dirty")),
@@ -52,6 +53,7 @@ class Examination:
                 evidence.get("data", {}),
             )
         )
+        return self._unless_elsewhere(gate)
 
     def signature(self) -> Gate:
         """Compatible with the champion's."""
@@ -71,7 +73,7 @@ class Examination:
         except MlpError as e:
             return judged.prediction(
                 False,
-                e.one_line(),
+                _in_short(e),
                 e.fix or "log the model with all it needs: pip_requirements, code_paths",
             )
         seconds = time.monotonic() - started
@@ -80,7 +82,11 @@ class Examination:
     def metrics(self) -> Gate:
         """The bounds of model.gates.metrics."""
         bounds = self.model.project.model.gates.metrics
-        return judged.metrics(bounds, self._metrics(self.candidate) if bounds else {})
+        if not bounds:
+            return judged.metrics(bounds, {})
+        made = self._made()
+        gate = judged.metrics(bounds, self._metrics(self.candidate, made))
+        return gate if made is not None else self._unless_elsewhere(gate)
 
     def not_worse(self) -> Gate:
         """Not worse than the champion by the primary metric."""
@@ -94,19 +100,42 @@ class Examination:
             else:
                 scores = self._recorded(section.primary)
         except MlpError as e:
-            scores = Scores(why_not=e.one_line(), fix=e.fix)
+            scores = Scores(why_not=_in_short(e), fix=e.fix)
         return judged.champion(section.primary, section.gates.max_drop, scores)
 
-    def _metrics(self, version: ModelVersion) -> Mapping[str, float]:
-        evidence = registered(self.entries, version.version)
-        run = version.tags.get(VersionTag.RUN_ID) or evidence.get("run_id") or version.run_id
-        if run is None:
-            return {}
+    def _made(self) -> Origin | None:
+        """The run that the candidate comes from, None where it cannot be found."""
+        run = self._run(self.candidate)
         try:
-            return origin.find(self.model.project, run).metrics
+            return origin.find(self.model.project, run) if run else None
         except MlpError:
-            found: Mapping[str, float] = evidence.get("metrics", {})  # the run was deleted
-            return found
+            return None
+
+    def _run(self, version: ModelVersion) -> str | None:
+        """The run of a version: the ledger's, for anybody may change a tag."""
+        evidence = registration(self.entries, version.version)
+        return evidence.get("run_id") or version.tags.get(VersionTag.RUN_ID) or version.run_id
+
+    def _metrics(self, version: ModelVersion, made: Origin | None) -> dict[str, float]:
+        """What the run had recorded when the version was registered, and has recorded since."""
+        evidence = registration(self.entries, version.version)
+        known = {name: float(value) for name, value in evidence.get("metrics", {}).items()}
+        return {**(made.metrics if made else {}), **known}
+
+    def _unless_elsewhere(self, gate: Gate) -> Gate:
+        """The verdict; of a version that mlp registered with another ledger, that this is why."""
+        version = self.candidate
+        known = registration(self.entries, version.version)
+        if gate.passed or known or VersionTag.DIGEST not in version.tags:
+            return gate
+        made = self._made()
+        here = f"mlp models register {made.run.run_id} writes it down here; or " if made else ""
+        return replace(
+            gate,
+            detail="the ledger in `state` does not know its registration:"
+            " by its tags mlp registered it with another one",
+            fix=f"{here}let `state` in mlp.yaml be the one with which it was registered",
+        )
 
     def _evaluated(self, table: Evaluation, primary: Primary) -> Scores:
         """Both score the table of mlp.yaml, each in a process of its own."""
@@ -155,18 +184,19 @@ class Examination:
             "name a table by which both are compared in mlp.yaml:"
             " model.gates.evaluation: {data: test.csv, target: COLUMN}"
         )
-        found = []
+        found, values = [], []
         for version in (self.candidate, self.champion):
-            run = version.tags.get(VersionTag.RUN_ID)
+            run = self._run(version)
             made = origin.find(self.model.project, run) if run else None
-            if made is None or primary.metric not in made.metrics:
+            metrics = self._metrics(version, made)
+            if made is None or primary.metric not in metrics:
                 why = f"the run of version {version.version} has not recorded {primary.metric}"
                 return Scores(why_not=why, fix=fix)
             found.append(made)
+            values.append(metrics[primary.metric])
         data = [made.evaluated(primary.metric) for made in found]
         if not data[0] or None in data[0].values() or data[0] != data[1]:
             return Scores(why_not="their runs did not evaluate the same data", fix=fix)
-        values = [made.metrics[primary.metric] for made in found]
         return Scores(values[0], values[1], "in their runs, on the same data")
 
 
@@ -176,8 +206,14 @@ def examine(
     champion: ModelVersion | None,
     entries: Sequence[Entry],
     names: Iterable[str],
+    accepted: Sequence[str],
+    progress: Callable[[str], None],
 ) -> tuple[Gate, ...]:
-    """The verdicts of the gates of these names, in that order."""
+    """The verdicts of the gates of these names, in that order; `progress` gets a line for each.
+
+    Nothing is loaded that is not what was registered, unless it is `accepted` that `files` did not
+    pass: without that no other gate is asked, and none of them passes.
+    """
     seen = Examination(model, candidate, champion, entries)
     ask = {
         judged.FILES: seen.files,
@@ -193,19 +229,21 @@ def examine(
                 held = registry.files(model.uri, model.name, version.version)
                 seen.folders[version.version] = stack.enter_context(held)
         found: list[Gate] = []
+        barred = False
         for name in names:
-            if found and found[0].name == judged.FILES and not found[0].passed:
-                break  # nothing may be loaded that is not what was registered
-            found.append(ask[name]())
+            if barred:
+                found.append(judged.not_asked(name))
+                continue
+            progress(f"gate {name} …")
+            gate = ask[name]()
+            found.append(gate)
+            barred = name == judged.FILES and not gate.passed and name not in accepted
         return tuple(found)
 
 
-def registered(entries: Iterable[Entry], version: str) -> Mapping[str, Any]:
-    """What was written down when the version was registered by mlp; {} where it was not."""
-    for entry in entries:
-        if entry.action == Action.REGISTERED and entry.version == version:
-            return entry.evidence
-    return {}
+def _in_short(error: MlpError) -> str:
+    """One line; of the model's own failure the message has all of it, the rest is a traceback."""
+    return error.message if isinstance(error, UserCodeError) else error.one_line()
 
 
 def _python(model: Opened, folder: Path) -> tuple[Path, str]:
@@ -221,7 +259,9 @@ def _python(model: Opened, folder: Path) -> tuple[Path, str]:
     version = str((described or {}).get("python", ""))
     if requirements.same_python(version) and not requirements.lacking(text):
         return Path(sys.executable), "with this Python, which has its requirements"
-    place = model.environments() / requirements.key(text, version)
+    limits = folder / "constraints.txt"
+    told = text + (limits.read_text(encoding="utf-8") if limits.is_file() else "")
+    place = model.environments() / requirements.key(told, version)
     with lock.held(place.with_suffix(".lock"), wait=True):
         python = requirements.make(place, file, version)
     return python, "in an environment made of its requirements"

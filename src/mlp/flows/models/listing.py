@@ -7,8 +7,7 @@ from typing import Any
 from mlp.adapters.tracking import registry
 from mlp.core.ledger import Action, Entry
 from mlp.core.promotion import lifecycle
-from mlp.core.registry import ModelVersion, VersionTag
-from mlp.flows.models.gates import registered
+from mlp.core.registry import ModelVersion, VersionTag, registration
 from mlp.flows.models.opened import opened
 from mlp.flows.models.reconcile import settle
 from mlp.flows.project import Project
@@ -64,7 +63,7 @@ def show(project: Project, version: str) -> Shown:
         entries, aliases = model.entries(), model.aliases()
         shown = _standing(model.version(version), aliases, entries)
         about = [e for e in entries if shown.version in (e.version, e.previous)]
-        return Shown(shown, registered(entries, shown.version), about, found)
+        return Shown(shown, registration(entries, shown.version), about, found)
 
 
 def history(project: Project, limit: int | None = None, intents: bool = False) -> History:
@@ -78,6 +77,14 @@ def history(project: Project, limit: int | None = None, intents: bool = False) -
 def _standing(
     version: ModelVersion, aliases: Mapping[str, str], entries: Sequence[Entry]
 ) -> ModelVersion:
-    """The version with the lifecycle that follows from aliases and ledger, whatever its tag is."""
-    stands = str(lifecycle(version.version, aliases, entries))
-    return replace(version, tags={**version.tags, VersionTag.LIFECYCLE: stands})
+    """The version by aliases and ledger, whatever its tags say: anybody may set those."""
+    evidence = registration(entries, version.version)
+    known = {
+        VersionTag.DIGEST: evidence.get("digest"),
+        VersionTag.RUN_ID: evidence.get("run_id"),
+        VersionTag.COMMIT: evidence.get("commit"),
+        VersionTag.DIRTY: "true" if evidence.get("dirty") else None,
+        VersionTag.LIFECYCLE: str(lifecycle(version.version, aliases, entries)),
+    }
+    others = {name: v for name, v in version.tags.items() if not evidence or name not in known}
+    return replace(version, tags=others | {name: v for name, v in known.items() if v})

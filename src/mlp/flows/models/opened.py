@@ -34,7 +34,7 @@ class Opened:
     def version(self, reference: str) -> ModelVersion:
         """The version of that number, alias, or `latest`. Raises UsageError where there is none."""
         number = reference.removeprefix("v")
-        if not number.isdigit():
+        if not _is_number(number):
             number = self.aliases().get(reference, "")
             if reference == "latest":
                 number = next((v.version for v in registry.versions(self.uri, self.name)), "")
@@ -49,6 +49,11 @@ class Opened:
     def environments(self) -> Path:
         """Where the environments of models' requirements are kept on this machine."""
         return self.project.layout.state / "environments"
+
+
+def _is_number(text: str) -> bool:
+    """Whether the text may be a version's number: MLflow's databases keep 32 bits."""
+    return text.isascii() and text.isdigit() and len(text) < 20 and int(text) < 2**31
 
 
 @contextmanager

@@ -1,11 +1,13 @@
 """A version as a self-contained folder, and as a container image."""
 
 import os
+import shlex
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import yaml
 
@@ -13,12 +15,14 @@ from mlp.adapters import digests
 from mlp.adapters.tracking import registry
 from mlp.core import package
 from mlp.core.digests import combined
-from mlp.core.errors import GateRefused, UsageError
-from mlp.core.registry import recorded_digest
-from mlp.flows.models.gates import registered
+from mlp.core.errors import ConfigurationError, GateRefused, UsageError, from_os_error
+from mlp.core.registry import recorded_digest, registration
 from mlp.flows.models.opened import Opened, opened
 from mlp.flows.models.reconcile import settle
 from mlp.flows.project import Project
+
+if TYPE_CHECKING:
+    from mlp.adapters.images import Builder
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +53,16 @@ def plan(
 ) -> Plan:
     """What there is to make. `image` is the tag of an image to be built of it, on `base`.
 
-    Raises UsageError where the folder is there and not empty, GateRefused where the version's
-    files are not those that were registered, ConfigurationError where nothing can build an image.
+    Raises UsageError where the folder is there and not empty and for what does not go together,
+    GateRefused where the version's files are not those that were registered, ConfigurationError
+    where nothing can build an image.
     """
     from mlp.adapters import images
 
+    _refuse_contradictions(image, base, builder, flags)
+    folder = folder.resolve()
+    if folder == Path.cwd():  # also what an empty path means
+        raise UsageError("--to is the directory you are in", fix="name a folder to be made there")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder} is there already", fix="name a folder that is not")
     chosen = images.builder(builder).name if image else None
@@ -65,10 +74,35 @@ def plan(
 def apply(project: Project, planned: Plan, progress: Callable[[str], None]) -> Path:
     """Make the folder, which is there completely or not at all, and the image; returns the folder.
 
-    `progress` gets the builder's lines.
+    `progress` gets the builder's lines. Raises ConfigurationError where the folder cannot be made,
+    or the image cannot be built.
     """
     from mlp.adapters.images import Builder
 
+    try:
+        _folder(project, planned)
+    except OSError as e:
+        known = from_os_error(e)
+        raise ConfigurationError(
+            f"the folder {planned.folder} cannot be made: {known.message}",
+            fix=known.fix or "name one where you may write: --to FOLDER",
+        ) from e
+    if planned.image and planned.builder:
+        _image(planned, Builder(planned.builder), progress)
+    return planned.folder
+
+
+def _refuse_contradictions(
+    image: str | None, base: str | None, builder: str | None, flags: Sequence[str]
+) -> None:
+    for option, value in (("--image", image), ("--base", base)):
+        if value == "":
+            raise UsageError(f"{option} is empty", fix="leave it out, or name one")
+    if image is None and (base is not None or builder is not None or flags):
+        raise UsageError("--base, --builder and flags are for an image", fix="add --image TAG")
+
+
+def _folder(project: Project, planned: Plan) -> None:
     planned.folder.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=f".{planned.folder.name}-", dir=planned.folder.parent))
     try:
@@ -89,9 +123,21 @@ def apply(project: Project, planned: Plan, progress: Callable[[str], None]) -> P
         os.replace(part, planned.folder)  # noqa: PTH105 - over an empty folder, too
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    if planned.image and planned.builder:
-        Builder(planned.builder).build(planned.folder, planned.image, planned.flags, progress)
-    return planned.folder
+
+
+def _image(planned: Plan, builder: "Builder", progress: Callable[[str], None]) -> None:
+    image = planned.image or ""
+    try:
+        builder.build(planned.folder, image, planned.flags, progress)
+    except ConfigurationError as e:
+        file = planned.folder / package.CONTAINERFILE
+        again = [builder.name, "build", "--file", str(file), "--tag", image, *planned.flags]
+        raise ConfigurationError(
+            f"{e.message}; its folder is made: {planned.folder}",
+            fix="mend what its last lines name: the model's requirements, --base, the flags behind"
+            f" `--`, or the network; then: {shlex.join([*again, str(planned.folder)])}",
+            cause=e.cause,
+        ) from e
 
 
 def _plan(
@@ -114,9 +160,11 @@ def _plan(
                 f"the files of version {version.version} are not those that were registered",
                 fix="put the original files back, or register the run again",
             )
-        requirements = _text(files / "requirements.txt")
+        needs = {package.REQUIREMENTS: _text(files / package.REQUIREMENTS)}
+        if constraints := _text(files / package.CONSTRAINTS):
+            needs[package.CONSTRAINTS] = constraints
         python = yaml.safe_load(_text(files / "python_env.yaml") or "{}").get("python", "3.11")
-    evidence = registered(entries, version.version)
+    evidence = registration(entries, version.version)
     made_from = {k: v for k, v in evidence.items() if k not in ("files", "digest")}
     record = {
         "model": model.name,
@@ -129,7 +177,7 @@ def _plan(
         model.name,
         version.version,
         base or f"docker.io/library/python:{minor}-slim",
-        requirements,
+        needs,
         found,
         record,
     )

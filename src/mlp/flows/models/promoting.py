@@ -1,7 +1,7 @@
 """Promoting a version: its gates, and then the alias, if nobody was faster."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +9,7 @@ from mlp.core import gates as judged
 from mlp.core.errors import GateRefused, UsageError
 from mlp.core.gates import Gate
 from mlp.core.ledger import CHALLENGER, CHAMPION, Action, Entry
+from mlp.core.promotion import AGAINST, SEEN
 from mlp.core.registry import ModelVersion, recorded_digest
 from mlp.flows.models import gates
 from mlp.flows.models.changing import change, lost
@@ -16,17 +17,21 @@ from mlp.flows.models.opened import Opened, actor, opened
 from mlp.flows.models.reconcile import settle
 from mlp.flows.project import Project
 
+Progress = Callable[[str], None]
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
     """What is asked for. `expect`: the version that the alias has to mean until now, "" for none;
-    None: whichever it means when the plan is made. `accept`: gates that need not pass."""
+    None: whichever it means when the plan is made. `accept`: gates that need not pass. `seen`: the
+    number of the ledger's last entry when this was decided, None: when the plan is made."""
 
     version: str
     to: str = CHAMPION
     reason: str = ""
     accept: Sequence[str] = ()
     expect: str | None = None
+    seen: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +46,7 @@ class Plan:
     reason: str
     gates: tuple[Gate, ...]
     digest: str | None
+    seen: int
     done: bool = False  # the alias means this version already
 
     @property
@@ -49,8 +55,10 @@ class Plan:
         return tuple(gate for gate in self.gates if not gate.opens)
 
 
-def plan(project: Project, request: Request) -> Plan:
+def plan(project: Project, request: Request, progress: Progress = lambda _: None) -> Plan:
     """The verdict of every gate. Changes nothing but what the ledger lacks.
+
+    `progress` gets a line when a gate begins: one that starts processes takes seconds, or minutes.
 
     Raises UsageError for a version or gate that is not there, or a gate accepted without a reason,
     and Conflict where the alias does not mean what `request.expect` says.
@@ -64,22 +72,26 @@ def plan(project: Project, request: Request) -> Plan:
         settle(model)
         aliases = model.aliases()
         previous = aliases.get(request.to)
-        if request.expect is not None and (previous or "") != request.expect:
-            raise lost(model, request.to, request.expect or None)
+        if request.expect is not None:
+            expected = model.version(request.expect).version if request.expect else None
+            if previous != expected:
+                raise lost(model, request.to, expected)
         candidate = model.version(request.version)
         champion = aliases.get(CHAMPION)
         if request.to == CHALLENGER and candidate.version == champion:
             raise UsageError(
-                f"version {candidate.version} is the champion, and cannot challenge itself"
+                f"version {candidate.version} is the champion, and cannot challenge itself",
+                fix="mlp models promote ANOTHER --to challenger; `mlp models list` shows them",
             )
-        return _plan(model, request, candidate, previous, champion)
+        return _plan(model, request, candidate, previous, champion, progress)
 
 
 def apply(project: Project, planned: Plan) -> Entry:
     """Move the alias; returns the ledger's entry.
 
-    Raises GateRefused with every verdict where a gate did not open, and Conflict, which tells by
-    whom, where the alias changed since the plan was made.
+    Raises GateRefused with every verdict where a gate did not open, or where servers took the
+    version out since this was decided, and Conflict, which tells by whom, where the alias changed
+    since the plan was made.
     """
     if planned.refused:
         raise refusal(planned)
@@ -119,14 +131,17 @@ def _plan(
     candidate: ModelVersion,
     previous: str | None,
     champion: str | None,
+    progress: Progress,
 ) -> Plan:
     entries = model.entries()
+    last = entries[-1].number if entries else 0
     done = previous == candidate.version
     verdicts: tuple[Gate, ...] = ()
     if not done:
         names = judged.ALL if request.to == CHAMPION else judged.FOR_CHALLENGER
         against = model.version(champion) if champion else None
-        verdicts = gates.examine(model, candidate, against, entries, names)
+        accepted = request.accept
+        verdicts = gates.examine(model, candidate, against, entries, names, accepted, progress)
     return Plan(
         model.name,
         candidate.version,
@@ -136,6 +151,7 @@ def _plan(
         request.reason,
         judged.accept(verdicts, request.accept),
         recorded_digest(entries, candidate.version, candidate.tags),
+        request.seen if request.seen is not None else last,
         done,
     )
 
@@ -144,5 +160,7 @@ def _evidence(planned: Plan) -> dict[str, Any]:
     return {
         "digest": planned.digest,
         "gates": [dataclasses.asdict(gate) for gate in planned.gates],
+        AGAINST: planned.champion,
+        SEEN: planned.seen,
         "accepted": [gate.name for gate in planned.gates if gate.accepted],
     }

@@ -1,11 +1,13 @@
 """Writing into the ledger what happened without it: crashes, and aliases changed by hand."""
 
 import dataclasses
+from collections.abc import Sequence
 
 from mlp.adapters.tracking import registry
-from mlp.core.ledger import CHALLENGER, Entry
-from mlp.core.promotion import lifecycle, to_clear, unsettled
-from mlp.core.registry import VersionTag
+from mlp.core.errors import ConfigurationError
+from mlp.core.ledger import CHALLENGER, Action, Entry
+from mlp.core.promotion import holders, lifecycle, to_clear, unsettled
+from mlp.core.registry import MODEL_MADE, RegisteredModel, VersionTag, model_made
 from mlp.flows.models.opened import Opened, opened
 from mlp.flows.project import Project
 
@@ -15,6 +17,8 @@ def reconcile(project: Project) -> list[Entry]:
 
     An intent that nobody is at work on is settled by what the alias is; an alias that differs from
     the ledger is FOUND. Waits for whoever is changing an alias, only where there is a difference.
+    Raises ConfigurationError where the registry's file is not there any more, or the ledger is of
+    another registered model of this name.
     """
     with opened(project) as model:
         return settle(model)
@@ -22,7 +26,8 @@ def reconcile(project: Project) -> list[Entry]:
 
 def settle(model: Opened) -> list[Entry]:
     """The same for a model that is opened."""
-    entries, aliases = model.entries(), model.aliases()
+    entries = model.entries()
+    aliases = _aliases(_registered(model, entries))
     if not unsettled(entries, aliases) and not to_clear(entries, aliases):
         return []
     with model.state.locked(model.name):
@@ -31,11 +36,16 @@ def settle(model: Opened) -> list[Entry]:
 
 def settle_locked(model: Opened) -> list[Entry]:
     """The same for whoever holds the model's lock."""
-    entries, aliases = model.entries(), model.aliases()
-    lacking = unsettled(entries, aliases)
-    found = [
-        model.state.append_next(dataclasses.replace(entry, model=model.name)) for entry in lacking
-    ]
+    entries = model.entries()
+    registered = _registered(model, entries)
+    aliases = _aliases(registered)
+    found = []
+    for entry in unsettled(entries, aliases):
+        evidence = dict(entry.evidence)
+        if entry.action == Action.FOUND and registered is not None:
+            evidence[MODEL_MADE] = registered.made
+        told = dataclasses.replace(entry, model=model.name, evidence=evidence)
+        found.append(model.state.append_next(told))
     entries = model.entries() if found else entries
     if to_clear(entries, aliases):
         registry.delete_alias(model.uri, model.name, CHALLENGER)
@@ -44,6 +54,33 @@ def settle_locked(model: Opened) -> list[Entry]:
         for version in {entry.version, entry.previous} - {None}:
             tag(model, str(version), aliases, entries)
     return found
+
+
+def _registered(model: Opened, entries: Sequence[Entry]) -> RegisteredModel | None:
+    """The model as the registry has it, which is the one that the ledger is of.
+
+    Where it is not, or the registry's file was moved away, the registry says nothing about what the
+    ledger tells: ConfigurationError.
+    """
+    known = model_made(entries)
+    if (known or holders(entries)) and not registry.there(model.uri):
+        raise ConfigurationError(
+            f"there is no registry at {model.uri}, and the ledger knows versions of {model.name!r}",
+            fix="put the file back, or mend tracking.uri in mlp.yaml",
+        )
+    found = registry.registered(model.uri, model.name)
+    if known and (found is None or found.made != known):
+        raise ConfigurationError(
+            f"the ledger in `state` is of another registered model {model.name!r}:"
+            " of another registry, or of one that was deleted and perhaps made again",
+            fix="give this registry a ledger of its own: `state` beside `tracking.uri` in mlp.yaml"
+            " (of an environment: envs.NAME.state)",
+        )
+    return found
+
+
+def _aliases(registered: RegisteredModel | None) -> dict[str, str]:
+    return dict(registered.aliases) if registered else {}
 
 
 def tag(model: Opened, version: str, aliases: dict[str, str], entries: list[Entry]) -> None:

@@ -1,6 +1,7 @@
 """Making a model that a run has logged the next version of the project's model."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,13 @@ from mlp.adapters.tracking import registry
 from mlp.core.digests import combined
 from mlp.core.errors import ConfigurationError
 from mlp.core.gates import signature_of
-from mlp.core.ledger import Action, Entry
-from mlp.core.registry import Lifecycle, LoggedModel, VersionTag
+from mlp.core.ledger import CHAMPION, Action, Entry
+from mlp.core.registry import MODEL_MADE, Lifecycle, LoggedModel, VersionTag, recorded_digest
 from mlp.flows import syncing
 from mlp.flows.models import origin
 from mlp.flows.models.opened import Opened, actor, opened
 from mlp.flows.models.origin import Origin
-from mlp.flows.models.reconcile import settle
+from mlp.flows.models.reconcile import settle, settle_locked
 from mlp.flows.project import Project
 
 # Older stores keep no longer values of tags.
@@ -28,7 +29,8 @@ _EXAMPLE = "saved_input_example_info"
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The model to be registered. `version` is set where it is registered already."""
+    """The model to be registered. `version` is set where it is registered already; `champion` is
+    the version that serves now."""
 
     model: str
     run_id: str
@@ -38,6 +40,7 @@ class Plan:
     tags: dict[str, str]
     evidence: dict[str, Any] = field(default_factory=dict)
     version: str | None = None
+    champion: str | None = None
 
 
 def plan(project: Project, run: str, artifact: str | None = None) -> Plan:
@@ -62,20 +65,26 @@ def plan(project: Project, run: str, artifact: str | None = None) -> Plan:
             files,
             _tags(found, digest),
             _evidence(found, logged, digest, files),
-            _registered(model, logged, digest),
+            _registered(model, model.entries(), logged, digest),
+            model.aliases().get(CHAMPION),
         )
 
 
 def apply(project: Project, planned: Plan) -> Entry:
     """Register it; returns the ledger's entry, an earlier one where it was registered before."""
     with opened(project) as model, model.state.locked(model.name):
-        version = _registered(model, planned.artifact, planned.digest)
+        settle_locked(model)
+        entries = model.entries()
+        version = _registered(model, entries, planned.artifact, planned.digest)
         if version is None:
             made = registry.register(model.uri, model.name, planned.artifact, planned.tags)
             version = made.version
-        for entry in model.entries():
-            if entry.action == Action.REGISTERED and entry.version == version:
+        for entry in entries:
+            known = entry.action == Action.REGISTERED and entry.version == version
+            if known and entry.evidence.get("digest") == planned.digest:
                 return entry
+        registered = registry.registered(model.uri, model.name)
+        known_by = {MODEL_MADE: registered.made} if registered else {}
         return model.state.append_next(
             Entry(
                 model=model.name,
@@ -83,7 +92,7 @@ def apply(project: Project, planned: Plan) -> Entry:
                 version=version,
                 actor=actor(),
                 reason=f"run {planned.run_id[:8]}",
-                evidence=planned.evidence,
+                evidence=planned.evidence | known_by,
             )
         )
 
@@ -114,9 +123,12 @@ def _check(folder: Path, logged: LoggedModel) -> None:
         )
 
 
-def _registered(model: Opened, logged: LoggedModel, digest: str) -> str | None:
+def _registered(
+    model: Opened, entries: Sequence[Entry], logged: LoggedModel, digest: str
+) -> str | None:
     for version in registry.versions(model.uri, model.name):
-        if version.source == logged.location and version.tags.get(VersionTag.DIGEST) == digest:
+        recorded = recorded_digest(entries, version.version, version.tags)
+        if version.source == logged.location and recorded == digest:
             return version.version
     return None
 

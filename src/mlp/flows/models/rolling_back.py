@@ -6,7 +6,7 @@ from mlp.adapters import digests
 from mlp.adapters.tracking import registry
 from mlp.core.errors import GateRefused, MlpError, UsageError
 from mlp.core.ledger import CHALLENGER, CHAMPION, Action, Entry
-from mlp.core.promotion import last_good
+from mlp.core.promotion import last_good, who_made
 from mlp.core.registry import recorded_digest
 from mlp.flows.models.changing import change
 from mlp.flows.models.opened import Opened, actor, opened
@@ -30,7 +30,8 @@ class Plan:
 def plan(project: Project, to: str | None = None, reason: str = "") -> Plan:
     """Where a rollback goes: `to`, or the last good version.
 
-    Raises GateRefused where no version is good, or the files of `to` are not those registered.
+    Raises GateRefused where no version is good, or the files of `to` are not those registered, and
+    UsageError where `to` has never been champion: no gate has been asked about it.
     """
     with opened(project) as model:
         settle(model)
@@ -87,11 +88,15 @@ def _plan(model: Opened, to: str | None, reason: str) -> Plan:
         if problem is None:
             return Plan(model.name, version, champion, reason, recorded, passed_over)
         passed_over[version] = problem
+    if not passed_over:
+        raise GateRefused(
+            f"model {model.name!r} has had no other champion",
+            fix="mlp models promote VERSION; `mlp models list` shows them",
+        )
     raise GateRefused(
-        f"no earlier champion of {model.name!r} is good"
-        if passed_over
-        else f"model {model.name!r} has had no other champion",
-        fix="mlp models rollback --to VERSION goes to any that is intact; `mlp models list`",
+        f"no earlier champion of {model.name!r} is good",
+        fix="mlp models rollback --to VERSION takes any of these that is intact,"
+        " mlp models promote VERSION any other",
         cause="\n".join(f"version {v}: {why}" for v, why in passed_over.items()),
     )
 
@@ -101,6 +106,11 @@ def _to(
 ) -> Plan:
     if version == champion:
         raise UsageError(f"version {version} is the champion already", fix="mlp models history")
+    if who_made(entries, CHAMPION, version) is None:
+        raise UsageError(
+            f"version {version} has never been the champion: a rollback goes back",
+            fix=f"mlp models promote {version}",
+        )
     recorded, problem = _checked(model, version, entries)
     if recorded is None:
         note = f"nothing can tell whether the files of version {version} are intact: no digest"
