@@ -28,6 +28,7 @@ HERE_ONLY = (
     "million_points",
     "bundle",
     "serving",
+    "rollback",
 )
 IN_A_CLUSTER = ("launching", "ddp_overhead", "gang")
 BENCHMARKS = (*HERE_ONLY, *IN_A_CLUSTER)

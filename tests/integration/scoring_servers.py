@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -21,8 +22,9 @@ _SAME = {"PYTHONHASHSEED": "0", "MLFLOW_DISABLE_TELEMETRY": "true"}
 _PATIENCE_S = 120
 
 
-def registered(folder: Path, name: str, model: Path) -> str:
+def registered(empty_store: Path, folder: Path, name: str, model: Path) -> str:
     """The address of a registry in `folder` in which the model is the champion of that name."""
+    shutil.copyfile(empty_store, folder / "mlflow.db")
     uri = f"sqlite:///{folder}/mlflow.db"
     client = MlflowClient(uri, uri)
     client.create_registered_model(name)

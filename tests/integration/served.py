@@ -23,6 +23,9 @@ MODEL = "demo"
 # It answers with its number; what `do` says happens where it is made to obey.
 MODEL_PY = """
 import ctypes
+import os
+import sys
+import threading
 import time
 
 import mlflow
@@ -48,6 +51,12 @@ class Model(PythonModel):
             time.sleep(0.5)
         if what == "segfault":
             ctypes.string_at(0)
+        if what == "linger":
+            threading.Thread(target=time.sleep, args=(3600,)).start()
+            sys.exit(3)
+        if what == "fork":
+            os.fork()
+            time.sleep(3600)
         while what == "leak":
             self.kept.append(b"x" * 30_000_000)
 

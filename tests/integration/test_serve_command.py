@@ -10,6 +10,8 @@ import pytest
 from tests.conftest import Make, Project
 from tests.integration.served import MODEL, World, until
 
+pytestmark = pytest.mark.slow
+
 MLP_YAML = f"""\
 project: demo
 state: sqlite:///state.db
@@ -63,6 +65,14 @@ def test_a_token_that_is_not_set_is_told_before_anything_starts(
     here.alias("champion", "1")
     done = project.mlp("serve", "--config", "serve.token_env=NO_SUCH_TOKEN")
     assert done.code == 3 and "NO_SUCH_TOKEN" in done.err
+
+
+def test_a_log_that_cannot_be_kept_is_told_before_anything_starts(
+    project: Project, here: World
+) -> None:
+    here.alias("champion", "1")
+    done = project.mlp("serve", "--config", "serve.log=mlp.yaml/predictions")
+    assert done.code == 3 and "serve.log" in done.err and "mlp.yaml/predictions" in done.err
 
 
 def test_a_share_set_by_a_command_is_followed_and_ctrl_c_ends_it(

@@ -64,6 +64,17 @@ def test_every_worker_routes_a_user_alike_and_a_share_moves_only_whom_it_must(
     assert column == after
 
 
+def test_a_key_is_the_same_in_the_header_and_in_the_column(server: Server) -> None:
+    challenge(server, 0.5)
+    keys = [f"Jürgen-{i}-日本" for i in range(12)]
+    by_column = [server.predict({"user": key}).headers["x-route"] for key in keys]
+    # httpx takes bytes only for what is not ASCII
+    by_header = [server.predict(x_route_key=key.encode()).headers["x-route"] for key in keys]  # type: ignore[arg-type]
+    assert by_header == by_column == [expected(key, 0.5) for key in keys]
+    latin = server.predict(x_route_key="ü".encode("latin-1"))  # type: ignore[arg-type]
+    assert latin.headers["x-route"] == expected("ü", 0.5)
+
+
 def test_rows_are_routed_each_by_its_key_and_come_back_in_order(server: Server) -> None:
     challenge(server, 0.5)
     answer = server.predict(*({"user": key} for key in KEYS))
@@ -177,7 +188,7 @@ def test_a_version_whose_files_are_not_those_registered_is_refused(server: Serve
     server.await_all(lambda about: about["ready"] and about["champion"] == "1")
     assert server.predict().json() == {"predictions": [1]}
     server.world.alias("champion", "1")
-    server.await_all(lambda about: about["traffic"]["champion"] == "1")
+    server.await_all(lambda about: about["traffic"]["champion"] == "1" and not about["refused"])
 
 
 def test_it_goes_on_while_the_registry_is_away(server: Server) -> None:
@@ -193,6 +204,12 @@ def test_it_goes_on_while_the_registry_is_away(server: Server) -> None:
         with path.open("r+b") as file:
             file.write(head)
     server.await_all(lambda about: not about["away"])
+    said = server.said()
+    (gone, *more) = [line for line in said.splitlines() if "worker 0: registry is away" in line]
+    assert not more and "file is not a database" in gone
+    assert "[SQL:" not in said and "SQLAlchemy" not in said
+    assert "traffic: champion 1; challenger 2 answers 0.5 of the users" in said
+    assert "Traffic(" not in said
 
 
 def test_counts_of_all_workers_add_up(server: Server) -> None:
@@ -253,3 +270,17 @@ def test_a_killed_worker_loses_only_what_it_was_answering_and_is_replaced(
 def logged(server: Server) -> set[str]:
     with reading.connect(server.log, [server.world.root / "journal"]) as log:
         return {row[0] for row in log.execute("SELECT request_id FROM predictions").fetchall()}
+
+
+@pytest.mark.parametrize("trouble", ["linger", "fork"])
+def test_a_challenger_that_does_not_let_go_holds_nobody_up_and_is_replaced(
+    server: Server, trouble: str
+) -> None:
+    server.world.alias("champion", "1")
+    server.await_all(lambda about: about["champion"] == "1")
+    challenge(server, 1.0)
+    before, out = server.challenger_pids(), len(server.world.taken_out())
+    champion_answers(server, trouble)
+    assert server.predict().json() == {"predictions": [1]} or server.route("a") == "challenger"
+    until(lambda: before - server.challenger_pids())
+    until(lambda: server.challenger_pids() - before or len(server.world.taken_out()) > out)

@@ -1,6 +1,7 @@
 """Requests made from the server's own OpenAPI document, good and bad: none ends in a 5xx."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -18,6 +19,8 @@ from schemathesis.specs.openapi.checks import (
 from . import scoring_models as models
 from . import scoring_servers as servers
 
+pytestmark = pytest.mark.slow
+
 CHECKS = [
     not_a_server_error,
     status_code_conformance,
@@ -27,10 +30,10 @@ CHECKS = [
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def address(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("fuzz")
     models.makers()["words"](folder / "model")
-    uri = servers.registered(folder, "words", folder / "model")
+    uri = servers.registered(shared / "mlflow.db", folder, "words", folder / "model")
     with servers.ours(folder, "words", uri) as address:
         yield address
 

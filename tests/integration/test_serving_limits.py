@@ -1,5 +1,6 @@
 """One worker with tight limits: sizes, times, waiting, tokens, a full disk, feedback, the end."""
 
+import json
 import resource
 import signal
 import socket
@@ -12,6 +13,8 @@ import pytest
 
 from mlp.adapters.predictions import reading
 from tests.integration.served import Server, World, until, world
+
+pytestmark = pytest.mark.slow
 
 TOKEN = "correct horse"
 BEARER = {"authorization": f"Bearer {TOKEN}"}
@@ -65,6 +68,7 @@ def test_all_but_health_needs_the_token(server: Server) -> None:
         assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
     assert httpx.post(server.url + "/invocations", json={}).status_code == 401
     assert server.predict().status_code == 200
+    assert server.predict(authorization=f"bearer {TOKEN}").status_code == 200
 
 
 def test_a_request_that_is_too_large_is_refused_whether_it_says_so_or_not(server: Server) -> None:
@@ -104,9 +108,19 @@ def test_feedback_reaches_the_log_and_other_things_are_refused(server: Server) -
     assert (answer.status_code, answer.json()) == (200, {"accepted": 2})
     for wrong in ("x", [1], {"request_id": request_id}, {"request_id": 1, "label": 1}):
         assert server.client.post("/feedback", json=wrong).status_code == 400
+    for lossy in ("123456789012345678901234567890", "[-9223372036854775809]", "1e400"):
+        text = f'{{"request_id": "{request_id}", "label": {lossy}}}'
+        assert server.client.post("/feedback", content=text).status_code == 400, lossy
+    for exact in (2**64 - 1, -(2**63), 1.5e300, "123456789012345678901234567890"):
+        label = {"request_id": f"{request_id}-{exact}", "label": exact}
+        assert server.client.post("/feedback", json=label).status_code == 200, exact
     with reading.connect(server.log, [server.world.root / "journal"]) as log:
         query = f"SELECT row, label FROM labels WHERE request_id = '{request_id}' ORDER BY row"
         assert [row for row, _ in log.execute(query).fetchall()] == [0, 1]
+        others = f"SELECT label FROM labels WHERE starts_with(request_id, '{request_id}-')"
+        assert {json.loads(label) for (label,) in log.execute(others).fetchall()} == {
+            *(2**64 - 1, -(2**63), 1.5e300, "123456789012345678901234567890"),
+        }
 
 
 def test_with_a_full_disk_predictions_are_answered_and_counted_as_not_logged(

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
+from pathlib import Path
 
 import httpx
 import pytest
@@ -10,19 +11,21 @@ import pytest
 from . import scoring_models as models
 from . import scoring_servers as servers
 
+pytestmark = pytest.mark.slow
+
 NAMES = ("logistic", "torch", "words")
 Pair = tuple[httpx.Client, httpx.Client]
 
 
 @pytest.fixture(scope="module")
-def pairs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Pair]]:
+def pairs(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Pair]]:
     """For each model a client of MLflow's server and one of ours, all started at once."""
     with ExitStack() as stack, ThreadPoolExecutor(2 * len(NAMES)) as pool:
         starting = {}
         for name in NAMES:
             folder = tmp_path_factory.mktemp(name)
             models.makers()[name](folder / "model")
-            uri = servers.registered(folder, name, folder / "model")
+            uri = servers.registered(shared / "mlflow.db", folder, name, folder / "model")
             both = servers.mlflows(folder, folder / "model"), servers.ours(folder, name, uri)
             starting[name] = [(server, pool.submit(server.__enter__)) for server in both]
         for server, _ in (one for both in starting.values() for one in both):

@@ -3,13 +3,31 @@
 from collections.abc import Mapping
 from typing import Annotated
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
-from mlp.core.quantities import seconds
+from mlp.core.quantities import amount, seconds
 from mlp.core.section import Section
 from mlp.core.targets import Quantity
 
+_LEAST_MEMORY = "64Mi"  # an interpreter with nothing in it takes most of that
+
+
+def _memory(quantity: str) -> str:
+    if amount(quantity) < amount(_LEAST_MEMORY):
+        raise ValueError(f"it should be at least {_LEAST_MEMORY}: a number alone means bytes")
+    return quantity
+
+
+def _log(place: str) -> str:
+    scheme, remote, path = place.partition("://")
+    if not place.strip() or (remote and not (scheme and path.strip("/"))):
+        raise ValueError("it should be a folder, or an address such as s3://BUCKET/PATH")
+    return place
+
+
 Seconds = Annotated[int, BeforeValidator(seconds)]
+Memory = Annotated[Quantity, AfterValidator(_memory)]
+Log = Annotated[str, AfterValidator(_log)]
 
 
 class Serve(Section):
@@ -26,11 +44,11 @@ class Serve(Section):
     timeout: Seconds = 60  # of a request
     max_request: Quantity = "16Mi"
     max_waiting: Annotated[int, Field(ge=1)] = 64  # requests in a worker; more are told to retry
-    challenger_memory: Quantity = "4Gi"  # more, and the challenger is taken out
+    challenger_memory: Memory = "4Gi"  # more, and the challenger is taken out
     drain: Seconds = 30  # from SIGTERM on, for requests under way
     poll: Annotated[float, Field(gt=0)] = 1.0  # seconds between looks at registry and ledger
     token_env: str | None = None  # a variable with the token that requests have to bring
-    log: str | None = "predictions"  # a folder of the project, an absolute one, or s3://…
+    log: Log | None = "predictions"  # a folder of the project, an absolute one, or s3://…
     log_features: bool = True
     log_probabilities: bool = True
     hash_keys: bool = False  # keep a digest of the user's key instead of the key

@@ -63,11 +63,12 @@ def plan(project: Project, given: Mapping[str, Any]) -> Plan:
 
 
 def execute(project: Project, planned: Plan, *, as_json: bool = False) -> NoReturn:
-    """Become the server, in this process. It says on standard output when it is ready."""
+    """Become the server, in this process. It says on standard output when it is ready.
+
+    Raises ConfigurationError where the folder of the log cannot be made.
+    """
     statefile.unlisted(project.layout.state)
-    log = planned.spec.serve.log
-    if log is not None and "://" not in log:
-        statefile.unlisted(Path(log))
+    _make_log(planned.spec.serve.log)
     path = planned.folder / "spec.json"
     statefile.replace(path, planned.spec.model_dump_json(indent=2))
     path.chmod(0o600)  # an address may have a password
@@ -77,3 +78,16 @@ def execute(project: Project, planned: Plan, *, as_json: bool = False) -> NoRetu
     sys.stderr.flush()
     command = [sys.executable, "-m", "mlp.runtime.serving", str(path)]
     os.execv(sys.executable, [*command, "--json"] if as_json else command)
+
+
+def _make_log(log: str | None) -> None:
+    if log is None or "://" in log:
+        return
+    try:
+        statefile.unlisted(Path(log))
+    except OSError as e:
+        raise ConfigurationError(
+            f"the folder of the log of predictions cannot be made: {log}",
+            fix="set serve.log in mlp.yaml to a folder that can be written, or to null for no log",
+            cause=str(e),
+        ) from e

@@ -4,80 +4,39 @@ What happens in the predictor's thread and what in the event loop is said at eac
 touched by one of them at a time.
 """
 
-import asyncio
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from mlp.adapters.metrics import Metrics
 from mlp.adapters.predictions.journal import Journal
-from mlp.adapters.scoring import Answer, Refusal, ScoringRequest, merge
+from mlp.adapters.scoring import Answer, Refusal, merge
 from mlp.core.predictions import Served
-from mlp.core.traffic import Traffic, position
 from mlp.runtime.serving.challenger import LOADING, UNAVAILABLE, Challenger, Reply
-from mlp.runtime.serving.following import Following, Loaded
+from mlp.runtime.serving.following import Following
+from mlp.runtime.serving.job import (
+    BOTH,
+    CHALLENGER,
+    CHAMPION,
+    JSON,
+    NONE,
+    SHADOW,
+    Job,
+    Response,
+    chosen,
+    settle,
+)
 from mlp.runtime.serving.predictor import Predictor
 
 log = logging.getLogger("mlp.serving")
 
-CHAMPION, CHALLENGER, BOTH, SHADOW = "champion", "challenger", "both", "shadow"
-NONE = "none"  # the route of what no version was asked
-
-_JSON = b"application/json"
 _FAILED = (500, b'{"error_code": "INTERNAL_ERROR", "message": "the model failed"}')
 _COMPLAIN_S = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Response:
-    """What a request is answered with."""
-
-    status: int
-    body: bytes
-    content_type: bytes = _JSON
-    version: str = ""
-    route: str = NONE
-    logged: bool = True
-    retry: bool = False
-    close: bool = False
-
-
-class Job:
-    """A request under way. `key` is the header's, `rows` those that the challenger is to answer."""
-
-    __slots__ = (
-        *("request_id", "body", "content_type", "key", "started", "at", "future"),
-        *("champion", "request", "keys", "rows", "part", "part_ms", "joined"),
-        *("reply", "reason", "detail", "version"),
-    )
-
-    def __init__(
-        self,
-        request_id: str,
-        body: bytes,
-        content_type: str | None,
-        key: str | None,
-        future: "asyncio.Future[Response]",
-    ) -> None:
-        self.request_id = request_id
-        self.body = body
-        self.content_type = content_type
-        self.key = key
-        self.started = time.monotonic()
-        self.at = time.time()
-        self.future = future
-        self.champion: Loaded
-        self.request: ScoringRequest
-        self.keys: list[str] | None = None
-        self.rows: list[int] | None = None
-        self.part: Answer | None = None  # the champion's, where rows are divided
-        self.part_ms = 0.0
-        self.joined = False  # whether the champion is through with its part
-        self.reply: Reply | None = None
-        self.reason = ""  # why the challenger's answer was not used, and in words
-        self.detail = ""
-        self.version = ""  # the challenger's
+# Of an answer that came when the time of its request was over: nobody got it.
+_LATE = (504, "late")
+# The champion answers in the challenger's stead, and it is not the challenger's fault.
+_NOT_DIVISIBLE = "not divisible"
+_BLAMELESS = frozenset({LOADING, _NOT_DIVISIBLE})
 
 
 class Answering:
@@ -107,9 +66,16 @@ class Answering:
         """In the event loop: the answer comes into `job.future`."""
         self._predictor.put(self._start, job)
 
+    @property
+    def pace(self) -> float:
+        """How many seconds a request has kept the champion of late."""
+        return self._predictor.pace
+
     # --- in the predictor's thread --------------------------------------------------------------
 
     def _start(self, job: Job) -> None:
+        if job.late:
+            return  # it has its answer: that its time is over
         champion = self._following.champion
         if champion is None:
             self._reply(job, Response(503, b'{"message": "no model is loaded yet"}', retry=True))
@@ -127,21 +93,23 @@ class Answering:
 
     def _route(self, job: Job) -> None:
         challenger, now = self.challenger, self._following.traffic
-        if challenger is None or now.challenger != challenger.version:
-            self._answer(job)
-            return
         rows = chosen(self._model, now, job)
-        if not rows:
+        if now.challenger is None or not rows:
             self._answer(job)
             return
-        job.rows, job.version = rows, challenger.version
+        job.rows, job.version = rows, now.challenger
+        there = challenger is not None and challenger.version == now.challenger
         if now.shadow:
             self._answer(job)
-            self._predictor.reply(self._shadow, challenger, job)
-            return
-        self._predictor.reply(self._ask, challenger, job)
-        if len(rows) < job.request.rows:
-            self._answer_part(job)
+            if challenger is not None and there:
+                self._predictor.reply(self._shadow, challenger, job)
+        elif challenger is None or not there:
+            job.reason = LOADING
+            self._answer(job)
+        else:
+            self._predictor.reply(self._ask, challenger, job)
+            if len(rows) < job.request.rows:
+                self._answer_part(job)
 
     def _keys(self, job: Job) -> list[str] | None:
         """The user's key of each row, of the header or the column; None where there is none."""
@@ -152,6 +120,9 @@ class Answering:
     def _answer(self, job: Job) -> None:
         """The champion answers the whole request."""
         champion = job.champion
+        if job.late:
+            self._log_silence(job)
+            return
         started = time.monotonic()
         try:
             answer = champion.scorer.answer(job.request)
@@ -168,21 +139,47 @@ class Answering:
         elapsed = (time.monotonic() - started) * 1000
         if job.reason:
             self._note_failure(job)
-        logged = self._log(job, champion.version, CHAMPION, elapsed, answer)
-        found = Response(200, answer.body, _JSON, champion.version, CHAMPION, logged)
+        if job.late:
+            self._log_champion(job, elapsed, Answer(b""), *_LATE)
+            return
+        logged = self._log_champion(job, elapsed, answer)
+        found = Response(200, answer.body, JSON, champion.version, CHAMPION, logged)
         self._reply(job, found)
 
     def _log_failure(self, job: Job, started: float, status: int) -> None:
         """The champion's own failure counts in a comparison as the challenger's does."""
         elapsed = (time.monotonic() - started) * 1000
+        self._log_champion(job, elapsed, Answer(b""), status, "error")
+
+    def _log_champion(
+        self, job: Job, elapsed: float, answer: Answer, status: int = 200, failed: str = ""
+    ) -> bool:
+        """Write down what the champion answered; returns whether that is done, or not asked for.
+
+        Rows that were the challenger's, had it been there, are kept under its route: a comparison
+        is by who was to answer, and a user would be on both sides of it otherwise.
+        """
         version = job.champion.version
-        self._log(job, version, CHAMPION, elapsed, Answer(b""), None, status, "error")
+        if job.reason not in _BLAMELESS or job.rows is None:
+            return self._log(job, version, CHAMPION, elapsed, answer, None, status, failed)
+        kept = self._log(job, version, CHALLENGER, elapsed, answer, job.rows, status, failed)
+        others = job.others
+        if not others:
+            return kept
+        return self._log(job, version, CHAMPION, elapsed, answer, others, status, failed) and kept
+
+    def _log_silence(self, job: Job) -> None:
+        """The challenger failed, and there was no time left to ask the champion in its stead."""
+        if job.reason and job.reason not in _BLAMELESS:
+            elapsed = (time.monotonic() - job.started) * 1000
+            why = _words(job.reason, job.detail)
+            self._log(job, job.version, CHALLENGER, elapsed, Answer(b""), job.rows, _LATE[0], why)
 
     def _answer_part(self, job: Job) -> None:
         """The champion answers the rows that are not the challenger's, while that is at work."""
         started = time.monotonic()
         try:
-            job.part = job.champion.scorer.answer(job.request.take(_others(job)))
+            job.part = job.champion.scorer.answer(job.request.take(job.others))
         except Exception:  # noqa: BLE001 - it is asked for the whole request next, and explains
             job.part = None
         job.part_ms = (time.monotonic() - started) * 1000
@@ -194,22 +191,26 @@ class Answering:
         if reply is None or job.part is None or job.rows is None:
             self._answer(job)
             return
-        others, theirs = _others(job), Answer(reply.body, reply.probabilities)
+        others, theirs = job.others, Answer(reply.body, reply.probabilities)
         whole = merge([(others, job.part), (job.rows, theirs)])
         if whole is None:  # not a prediction for each row: nothing tells which belongs where
-            self._metrics.fell_back("not divisible")
+            job.reason = _NOT_DIVISIBLE
             self._answer(job)
             return
         version = job.champion.version
+        if job.late:
+            self._log(job, version, CHAMPION, job.part_ms, Answer(b""), others, *_LATE)
+            self._log(job, job.version, CHALLENGER, reply.ms, Answer(b""), job.rows, *_LATE)
+            return
         first = self._log(job, version, CHAMPION, job.part_ms, job.part, others)
         second = self._log(job, job.version, CHALLENGER, reply.ms, theirs, job.rows)
         versions = f"{version},{job.version}"
-        self._reply(job, Response(200, whole.body, _JSON, versions, BOTH, first and second))
+        self._reply(job, Response(200, whole.body, JSON, versions, BOTH, first and second))
 
     def _note_failure(self, job: Job) -> None:
         """The champion could answer what the challenger could not: the challenger's fault."""
         self._metrics.fell_back(job.reason)
-        if job.reason == LOADING:
+        if job.reason in _BLAMELESS:
             return
         elapsed = (time.monotonic() - job.started) * 1000
         failed = Answer(b"")
@@ -234,13 +235,15 @@ class Answering:
         if reply.failed:
             job.reason, job.detail = reply.failed, reply.detail
             self._predictor.put(self._answer, job)
+        elif job.late:
+            self._log(job, job.version, CHALLENGER, reply.ms, Answer(b""), job.rows, *_LATE)
         elif job.rows is not None and len(job.rows) < job.request.rows:
             if job.joined:
                 self._predictor.put(self._merge, job)
         else:
             answer = Answer(reply.body, reply.probabilities)
             logged = self._log(job, job.version, CHALLENGER, reply.ms, answer)
-            found = Response(200, reply.body, _JSON, job.version, CHALLENGER, logged)
+            found = Response(200, reply.body, JSON, job.version, CHALLENGER, logged)
             settle(job.future, found)
 
     def _joined(self, job: Job) -> None:
@@ -322,36 +325,8 @@ class Answering:
             self._unlogged = 0
 
 
-def settle(future: "asyncio.Future[Response]", response: Response) -> None:
-    """Answer a request, unless that is done: its time may have been over."""
-    if not future.done():
-        future.set_result(response)
-
-
-def chosen(model: str, now: Traffic, job: Job) -> list[int]:
-    """The rows of a request that are the challenger's.
-
-    Each experiment, that is each challenger, divides the users anew. Without a key the request is
-    divided as a whole, by its id.
-    """
-    if now.share <= 0:
-        return []
-    total = job.request.rows
-    salt = f"{model}/{now.challenger}"
-    keys = job.keys
-    if keys is None or job.key is not None:
-        key = job.request_id if job.key is None else job.key
-        return list(range(total)) if position(salt, key) < now.share else []
-    return [row for row, key in enumerate(keys) if position(salt, key) < now.share]
-
-
 def _words(reason: str, detail: str) -> str:
     return f"{reason}: {detail}" if detail else reason
-
-
-def _others(job: Job) -> list[int]:
-    theirs = set(job.rows or ())
-    return [row for row in range(job.request.rows) if row not in theirs]
 
 
 def _refused(refusal: Refusal, version: str = "") -> Response:

@@ -16,8 +16,9 @@ from mlp.adapters.predictions.journal import Journal
 from mlp.core.quantities import amount
 from mlp.core.serving import Serve
 from mlp.runtime.serving import feedback, pages
-from mlp.runtime.serving.answering import Answering, Job, Response, settle
+from mlp.runtime.serving.answering import Answering
 from mlp.runtime.serving.following import Following
+from mlp.runtime.serving.job import Job, Response, settle
 from mlp.runtime.serving.messages import Headers, problem, read_body, send_plain
 
 log = logging.getLogger("mlp.serving")
@@ -57,7 +58,7 @@ class App:
         self._timeout = float(serve.timeout)
         self._max_waiting = serve.max_waiting
         token = os.environ.get(serve.token_env, "") if serve.token_env else ""
-        self._bearer = f"Bearer {token}".encode() if serve.token_env else None
+        self._token = token.encode() if serve.token_env else None
         self._waiting: OrderedDict[int, tuple[float, asyncio.Future[Response]]] = OrderedDict()
         self._under_way = 0
         self._number = 0
@@ -109,9 +110,9 @@ class App:
         path: str = scope["path"]
         methods = self._handlers.get(path)
         headers = Headers(scope["headers"])
-        if self._bearer is not None and path not in _OPEN:
-            given = headers.authorization or b""
-            if not hmac.compare_digest(given, self._bearer):
+        if self._token is not None and path not in _OPEN:
+            given = _bearer(headers.authorization)
+            if not self._token or not hmac.compare_digest(given, self._token):
                 extra = [(b"www-authenticate", b"Bearer")]
                 await self._plain(send, 401, problem("a bearer token is needed"), extra=extra)
                 return
@@ -134,7 +135,7 @@ class App:
         else:
             request_id = os.urandom(16).hex()
         started = time.monotonic()
-        if self._under_way >= self._max_waiting:
+        if self._busy():
             await self._answer(send, request_id, _BUSY, started)
             return
         self._under_way += 1
@@ -146,6 +147,15 @@ class App:
             self._metrics.in_flight.dec()
         if response is not None:
             await self._answer(send, request_id, response, started)
+
+    def _busy(self) -> bool:
+        """Whether one more could not be answered in time, as far as those before it tell.
+
+        A request that is alone is always tried: otherwise nothing would ever be faster again.
+        """
+        waiting = self._under_way
+        too_slow = (waiting + 1) * self._answering.pace > self._timeout
+        return waiting >= self._max_waiting or (waiting > 0 and too_slow)
 
     async def _predict(
         self, headers: Headers, receive: Receive, request_id: str, started: float
@@ -166,7 +176,8 @@ class App:
                         request_id,
                         body,
                         None if kind is None else kind.decode("latin-1"),
-                        None if key is None else key.decode("latin-1"),
+                        None if key is None else _text(key),
+                        started + self._timeout,
                         future,
                     )
                 )
@@ -274,3 +285,17 @@ class App:
         if self._draining:
             more.append((b"connection", b"close"))
         await send_plain(send, status, body, content_type, more)
+
+
+def _bearer(header: bytes | None) -> bytes:
+    """The token of a header `Authorization`; empty where it has none. Any case of the scheme."""
+    scheme, _, token = (header or b"").partition(b" ")
+    return token if scheme.lower() == b"bearer" else b""
+
+
+def _text(header: bytes) -> str:
+    """A header as text: UTF-8, as a column has it, or Latin-1 where it is not."""
+    try:
+        return header.decode("utf-8")
+    except UnicodeDecodeError:
+        return header.decode("latin-1")

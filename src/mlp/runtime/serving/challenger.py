@@ -7,6 +7,7 @@ import asyncio
 import json
 import logging
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -31,6 +32,7 @@ _LOAD_S = 300.0
 _HANG_S = 5.0  # without an answer; ten times `max_latency_ms` where that is more
 _ROWS = 100  # a request may take `max_latency_ms` for each so many rows that it has
 _AGAIN_S = 10.0
+_END_S = 1.0  # from the end of the link until the process is killed
 _SHADOWS = 32  # at most so many under way; more are skipped
 _WINDOW, _TROUBLES = 20, 5
 _KILLS, _KILLS_S = 2, 600.0  # so often within so long
@@ -160,7 +162,7 @@ class Challenger:
         """End its process at once, when the event loop has ended."""
         self._closed = True
         if self._process is not None:
-            self._process.kill()
+            _end(self._process)
             self._process.wait()
 
     # --- its process ----------------------------------------------------------------------------
@@ -202,6 +204,7 @@ class Challenger:
             ],
             pass_fds=(descriptor,),
             stdin=subprocess.DEVNULL,
+            start_new_session=True,  # what it starts itself is ended with it
         )
 
     def _restart(self) -> None:
@@ -237,25 +240,31 @@ class Challenger:
             asked.asker.came(asked.job, reply)
 
     def lost(self) -> None:
-        """Its process has ended, by itself or by us."""
+        """Its link is gone: its process has ended, by itself or by us, or is about to."""
         self.ready = False
         self._transport = None
         self._metrics.loaded("challenger", self.version, False)
         process, self._process = self._process, None
-        code = None if process is None else process.wait()
         asked, self._asked = self._asked, {}
-        reason = self._why or f"its process ended with {code}"
-        self._why = ""
+        why, self._why = self._why, ""
         for item in asked.values():
             if item.timer is not None:
                 item.timer.cancel()
-            reply = Reply(failed=UNAVAILABLE if self._closed else "ended", detail=reason)
+            failed = UNAVAILABLE if self._closed else "ended"
+            reply = Reply(failed=failed, detail=why or "its process ended")
             if item.shadow:
                 item.asker.shadowed(item.job, reply)
             elif not item.late:
                 item.asker.came(item.job, reply)
+        if process is not None:
+            self._start_task = self._loop.create_task(self._bury(process, why))
+
+    async def _bury(self, process: "subprocess.Popen[bytes]", why: str) -> None:
+        """See that the process ends, which may take it long, and decide what comes next."""
+        code = await self._loop.run_in_executor(None, _ended, process)
         if self._closed:
             return
+        reason = why or f"its process ended with {code}"
         log.error("challenger %s: %s", self.version, reason)
         now = time.monotonic()
         self._ended = [each for each in self._ended if now - each[0] < _KILLS_S] + [(now, reason)]
@@ -269,6 +278,9 @@ class Challenger:
             await asyncio.sleep(_LOOK_S)
             process = self._process
             if process is None:
+                continue
+            if process.poll() is not None:
+                self._cut()  # what it started may hold the link still
                 continue
             resident = _resident(process.pid)
             if resident > self._limit:
@@ -284,7 +296,13 @@ class Challenger:
             if kind:
                 self._metrics.killed(kind)
             self._why = why
-            self._process.kill()  # the link tells when it is gone
+            _end(self._process)
+            self._cut()
+
+    def _cut(self) -> None:
+        """Close the link, of which `lost` is told."""
+        if self._transport is not None:
+            self._transport.abort()
 
     # --- judging --------------------------------------------------------------------------------
 
@@ -356,6 +374,21 @@ class _Link(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._challenger.lost()
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """Kill it with all that it has started."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def _ended(process: "subprocess.Popen[bytes]") -> int:
+    """Its exit code. It may tell that itself for a moment, and is killed then."""
+    try:
+        return process.wait(_END_S)
+    except subprocess.TimeoutExpired:
+        _end(process)
+        return process.wait()
 
 
 def _resident(process: int) -> int:

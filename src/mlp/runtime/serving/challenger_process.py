@@ -33,7 +33,7 @@ def main(descriptor: int, settings: dict[str, Any]) -> int:
             if scorer.example is not None:
                 scorer.answer(scorer.read(*scorer.example))
         except Exception as e:  # noqa: BLE001 - a model's own code may raise anything
-            link.sendall(wire.packed({"broken": f"it cannot be loaded: {type(e).__name__}: {e}"}))
+            link.sendall(wire.packed({"broken": f"it cannot be loaded: {_said(e)}"}))
             return 1
         link.sendall(wire.packed({"ready": True}))
         unpacker = wire.Unpacker()
@@ -61,21 +61,25 @@ def _answer(scorer: Scorer, header: dict[str, Any], body: bytes) -> bytes:
         if found.probabilities is not None:
             told["probabilities"] = [[float(p) for p in row] for row in found.probabilities]
     except Refusal as e:
-        told |= {"failed": "refused", "detail": _reason(e), "by_model": e.by_model}
+        told |= {"failed": "refused", "detail": _said(e), "by_model": e.by_model}
     except Exception as e:  # noqa: BLE001 - a model's own code may raise anything
-        detail = f"{type(e).__name__}: {e}"[:300]
-        told |= {"failed": "error", "detail": detail, "by_model": True}
+        told |= {"failed": "error", "detail": _said(e), "by_model": True}
     told["ms"] = (time.monotonic() - started) * 1000
     return wire.packed(told, answer)
 
 
-def _reason(refusal: Refusal) -> str:
-    """The status and the error's last line: what comes before it may quote the user's data."""
+def _said(error: Exception) -> str:
+    """What failed, in a line; of a refusal the status and the last line of MLflow's traceback.
+
+    What comes before that line may quote the user's data.
+    """
+    if not isinstance(error, Refusal):
+        return f"{type(error).__name__}: {error}"[:300]
     try:
-        trace = str(json.loads(refusal.body).get("stack_trace", ""))
+        trace = str(json.loads(error.body).get("stack_trace", ""))
     except (ValueError, AttributeError):
         trace = ""
-    return f"{refusal.status} {trace.strip().rpartition(chr(10))[2]}".strip()[:300]
+    return f"{error.status} {trace.strip().rpartition(chr(10))[2]}".strip()[:300]
 
 
 if __name__ == "__main__":

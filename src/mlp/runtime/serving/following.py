@@ -14,7 +14,7 @@ from mlp.adapters.metrics import Metrics
 from mlp.adapters.scoring import Scorer
 from mlp.adapters.state import State, open_state
 from mlp.adapters.tracking import registry
-from mlp.core.errors import MlpError
+from mlp.core.errors import MlpError, RemoteError
 from mlp.core.ledger import Action, Entry
 from mlp.core.serving import ServeSpec
 from mlp.core.traffic import Traffic, traffic
@@ -144,11 +144,14 @@ class Following:
                 time.sleep(self._spec.serve.poll)
 
     def _note_away(self, name: str, why: str) -> None:
+        why = why.partition("\n")[0]  # what a database adds: the statement and its parameters
         if name not in self._away:
             log.warning("%s is away, and what is known goes on: %s", name, why)
         self._away[name] = why
 
     def _look_at_registry(self) -> None:
+        if not registry.there(self._spec.tracking_uri):
+            raise RemoteError(f"there is no file {self._spec.tracking_uri} any more")
         self._aliases = registry.aliases(self._spec.tracking_uri, self._spec.model)
 
     def _look_at_state(self) -> None:
@@ -180,7 +183,7 @@ class Following:
                 return
             self.traffic = found
             self._keep(found)
-        log.info("traffic: %s", found)
+        log.info("traffic: %s", _in_words(found))
         self.on_traffic()
 
     def _keep(self, now: Traffic) -> None:
@@ -202,6 +205,8 @@ class Following:
     def _load(self) -> None:
         """Load the champion where another one is wanted; the old one answers until it is there."""
         wanted = self.traffic.champion
+        # Replaced as a whole: others read it. What nobody asks for any more is no news.
+        self._refused = {v: why for v, why in self._refused.items() if v == wanted}
         if wanted is None or (self.champion is not None and self.champion.version == wanted):
             return
         if time.monotonic() < self._retry.get(wanted, 0.0):
@@ -233,7 +238,7 @@ class Following:
 
     def _fetch(self, version: str) -> tuple[Path, str | None]:
         found = self._versions.fetch(version, self._entries)
-        run = self._versions.run(version)
+        run = self._versions.run(version, self._entries)
         if run is not None:
             self.runs[version] = run
         return found
@@ -246,6 +251,14 @@ class Following:
         if scorer.example is not None:
             scorer.answer(scorer.read(*scorer.example))
         return Loaded(version, scorer, found, scorer.example is not None)
+
+
+def _in_words(now: Traffic) -> str:
+    champion = "no champion" if now.champion is None else f"champion {now.champion}"
+    if now.challenger is None:
+        return f"{champion}, no challenger"
+    does = "predicts beside it for" if now.shadow else "answers"
+    return f"{champion}; challenger {now.challenger} {does} {now.share:.4g} of the users"
 
 
 def _already(entry: Entry) -> Callable[[Sequence[Entry]], bool]:

@@ -4,6 +4,7 @@ import html
 import json
 from typing import Any
 
+from mlp.core.predictions import ROWS
 from mlp.runtime.serving.following import Loaded
 
 
@@ -42,69 +43,12 @@ def docs(model: str, champion: Loaded | None) -> bytes:
 
 
 def _document(model: str, champion: Loaded | None) -> dict[str, Any]:
-    schema: dict[str, Any] = {"type": "object"}
-    content: dict[str, Any] = {"schema": schema}
-    if champion is not None:
-        content["schema"] = champion.scorer.schema
-        example = champion.scorer.example
-        if example is not None:
-            content["example"] = json.loads(example[0])
-    label = {
-        "type": "object",
-        "required": ["request_id", "label"],
-        "additionalProperties": False,
-        "properties": {
-            "request_id": {"type": "string"},
-            "label": {},
-            "row": {"type": "integer", "minimum": 0},
-        },
-    }
-    label_schema = {"oneOf": [label, {"type": "array", "items": label}]}
     return {
         "openapi": "3.1.0",
         "info": {"title": model, "version": "none" if champion is None else champion.version},
         "paths": {
-            "/invocations": {
-                "post": {
-                    "summary": "Predict, by MLflow's scoring protocol.",
-                    "requestBody": {
-                        "required": True,
-                        "content": {
-                            "application/json": content,
-                            "text/csv": {"schema": {"type": "string"}},
-                            "application/vnd.apache.parquet": {
-                                "schema": {"type": "string", "format": "binary"}
-                            },
-                        },
-                    },
-                    "responses": {
-                        "200": _answer("The predictions.", {"type": "object"}),
-                        "400": _answer("The request does not fit the model.", {"type": "object"}),
-                        "401": _answer("A bearer token is needed."),
-                        "413": _answer("The request is too large."),
-                        "415": {"description": "The content type is not served."},
-                        "503": _answer("Too many requests wait: try again."),
-                        "504": _answer("The time is over."),
-                    },
-                }
-            },
-            "/feedback": {
-                "post": {
-                    "summary": "Tell what turned out to be true for a prediction.",
-                    "requestBody": {
-                        "required": True,
-                        "content": {"application/json": {"schema": label_schema}},
-                    },
-                    "responses": {
-                        "200": _answer("The labels are kept.", {"type": "object"}),
-                        "400": _answer("These are no labels."),
-                        "401": _answer("A bearer token is needed."),
-                        "404": _answer("This server keeps no log of predictions."),
-                        "413": _answer("The request is too large."),
-                        "503": _answer("The log cannot be written: try again."),
-                    },
-                }
-            },
+            "/invocations": {"post": _invocations(champion)},
+            "/feedback": {"post": _FEEDBACK},
             "/ping": _get("Whether a model is loaded.", "404", "No model is loaded."),
             "/health": _get("The same.", "404", "No model is loaded."),
             "/ready": _get("Whether requests should come here.", "503", "Not ready; why."),
@@ -114,8 +58,39 @@ def _document(model: str, champion: Loaded | None) -> dict[str, Any]:
     }
 
 
-def _answer(description: str, schema: dict[str, Any] | None = None) -> dict[str, Any]:
-    content = {"application/json": {"schema": schema or {"type": "object"}}}
+def _invocations(champion: Loaded | None) -> dict[str, Any]:
+    content: dict[str, Any] = {"schema": {"type": "object"}}
+    if champion is not None:
+        content["schema"] = champion.scorer.schema
+        example = champion.scorer.example
+        if example is not None:
+            content["example"] = json.loads(example[0])
+    return {
+        "summary": "Predict, by MLflow's scoring protocol.",
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": content,
+                "text/csv": {"schema": {"type": "string"}},
+                "application/vnd.apache.parquet": {
+                    "schema": {"type": "string", "format": "binary"}
+                },
+            },
+        },
+        "responses": {
+            "200": _answer("The predictions."),
+            "400": _answer("The request does not fit the model."),
+            "401": _answer("A bearer token is needed."),
+            "413": _answer("The request is too large."),
+            "415": {"description": "The content type is not served."},
+            "503": _answer("Too many requests wait: try again."),
+            "504": _answer("The time is over."),
+        },
+    }
+
+
+def _answer(description: str) -> dict[str, Any]:
+    content = {"application/json": {"schema": {"type": "object"}}}
     return {"description": description, "content": content}
 
 
@@ -123,6 +98,34 @@ def _get(summary: str, other: str, why: str) -> dict[str, Any]:
     responses = {"200": {"description": "Yes, or what was asked."}, other: {"description": why}}
     return {"get": {"summary": summary, "responses": responses}}
 
+
+_LABEL = {
+    "type": "object",
+    "required": ["request_id", "label"],
+    "additionalProperties": False,
+    "properties": {
+        "request_id": {"type": "string", "minLength": 1},
+        "label": {},
+        "row": {"type": "integer", "minimum": 0, "maximum": ROWS - 1},
+    },
+}
+_FEEDBACK = {
+    "summary": "Tell what turned out to be true for a prediction.",
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {"schema": {"oneOf": [_LABEL, {"type": "array", "items": _LABEL}]}}
+        },
+    },
+    "responses": {
+        "200": _answer("The labels are kept."),
+        "400": _answer("These are no labels."),
+        "401": _answer("A bearer token is needed."),
+        "404": _answer("This server keeps no log of predictions."),
+        "413": _answer("The request is too large."),
+        "503": _answer("The log cannot be written: try again."),
+    },
+}
 
 _PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>{title}</title>

@@ -54,3 +54,7 @@ def set_up_logging(who: str) -> None:
         format=f"%(asctime)s %(levelname)s {who}: %(message)s",
     )
     logging.getLogger("mlp.serving").setLevel(logging.INFO)
+    # A registry that is away is told once, by us, and not at each look. A filter stays where MLflow
+    # sets the levels of its loggers anew.
+    logging.getLogger("mlflow.store.db.utils").addFilter(lambda record: record.exc_info is None)
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)

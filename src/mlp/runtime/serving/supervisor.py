@@ -4,6 +4,7 @@ Uvicorn's own supervisor asks a thread of the worker whether it lives; here the 
 says so, so that a worker whose loop is stuck is replaced too.
 """
 
+import errno
 import json
 import logging
 import os
@@ -29,6 +30,8 @@ _TICK_S = 0.5
 _SILENCE_S = 30.0
 _RESTART_S = 1.0
 _PACK_AT_END_S = 20.0
+_PORT_S = 10.0  # until a port is free that a server before this one, or its workers, still hold
+_PORT_LOOK_S = 0.1
 
 
 @dataclass
@@ -194,11 +197,27 @@ class Supervisor:
                 self._packer.kill()
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens. Raises ConfigurationError where that is not possible."""
+def listen(host: str, port: int, patience: float = _PORT_S) -> socket.socket:
+    """A socket that listens, after `patience` at the latest.
+
+    Raises ConfigurationError where that is not possible.
+    """
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        return socket.create_server(address[:2], family=family, backlog=_BACKLOG)
+        until = time.monotonic() + patience
+        told = False
+        while True:
+            try:
+                return socket.create_server(address[:2], family=family, backlog=_BACKLOG)
+            except OSError as e:
+                if e.errno != errno.EADDRINUSE or time.monotonic() > until:
+                    raise
+            if not told:
+                told = True
+                log.warning("%s:%d is taken: waiting %g s for it", host, port, patience)
+            time.sleep(_PORT_LOOK_S)
+    except KeyboardInterrupt as e:
+        raise ConfigurationError(f"the server did not wait for {host}:{port}") from e
     except OSError as e:
         raise ConfigurationError(
             f"the server cannot listen at {host}:{port}",

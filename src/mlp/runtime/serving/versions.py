@@ -8,7 +8,7 @@ from mlp.adapters import digests, lock
 from mlp.adapters.tracking import registry
 from mlp.core.errors import GateRefused, MlpError, RemoteError
 from mlp.core.ledger import Entry
-from mlp.core.registry import VersionTag, recorded_digest
+from mlp.core.registry import VersionTag, recorded_digest, registration
 
 
 class Versions:
@@ -44,11 +44,13 @@ class Versions:
                 )
             return path, expected
 
-    def run(self, version: str) -> str | None:
+    def run(self, version: str, entries: Sequence[Entry]) -> str | None:
         """The run that made a version: the pipeline's, or MLflow's where no pipeline did.
 
-        None where nobody knows, or the registry is away.
+        None where nobody knows, or only the registry does, and is away.
         """
+        if known := registration(entries, version).get("run_id"):
+            return str(known)
         try:
             found = registry.version(self._uri, self._model, version)
         except MlpError:

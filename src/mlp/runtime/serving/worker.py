@@ -26,6 +26,7 @@ from mlp.runtime.serving.start import read_spec, set_up_logging, state_of
 log = logging.getLogger("mlp.serving")
 
 BEAT_S = 1.0
+_PARENT_S = 0.2  # between looks whether the supervisor is there
 # From SIGTERM on connections are accepted this long, at most a third of serve.drain.
 LINGER_S = 5.0
 # A worker that starts leaves requests to the others until it has a model, at most this long.
@@ -100,6 +101,7 @@ class Worker:
             self._journal.runs = self._following.runs
             loop.call_later(serve.rotate, self._rotate)
         self._beat()
+        self._watch_parent(os.getppid())
 
     def _in_loop(self, function: Callable[[], None]) -> Callable[[], None]:
         """What another thread calls, so that `function` runs in the event loop."""
@@ -112,7 +114,9 @@ class Worker:
     def _accepts(self) -> bool:
         """Whether a request would be answered, or nothing is to be expected of waiting."""
         late = self._loop.time() > self._started + _MODEL_S
-        return self._following.champion is not None or self._following.idle or late
+        return (
+            self._following.champion is not None or self._following.idle or late or self._abandoned
+        )
 
     def _drain(self) -> None:
         log.info("draining")
@@ -135,12 +139,21 @@ class Worker:
         except BlockingIOError:
             pass  # the supervisor is busy; the bytes that it has not read say the same
         except BrokenPipeError:
-            if self._abandoned:
-                return
+            self._abandon()
+
+    def _watch_parent(self, parent: int) -> None:
+        if os.getppid() != parent:
+            self._abandon()
+        else:
+            self._loop.call_later(_PARENT_S, self._watch_parent, parent)
+
+    def _abandon(self) -> None:
+        """Answer what was accepted, and end: a server that is started anew needs the port."""
+        if not self._abandoned:
             self._abandoned = True
-            log.error("the supervisor has gone: this worker drains and ends")
+            log.error("the supervisor has gone: this worker answers what it has, and ends")
             self._app.drain()
-            self._loop.call_later(LINGER_S, self._stopper.stop)
+            self._stopper.stop()
 
     def _rotate(self) -> None:
         """Seal the journal, so that what is in it can be packed though nothing more comes."""
