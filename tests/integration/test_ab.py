@@ -10,7 +10,6 @@ from mlflow.exceptions import MlflowException
 
 from mlp.adapters.predictions.journal import Journal
 from mlp.adapters.state import open_state
-from mlp.cli.main import call
 from mlp.core.ledger import Action, Entry
 from mlp.core.predictions import Label, Served
 from mlp.core.traffic import position
@@ -53,17 +52,8 @@ Mlp = Callable[..., Done]
 
 
 @pytest.fixture
-def mlp(shop: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Mlp:
-    """The command line in this process: importing MLflow for each call would take seconds."""
-    monkeypatch.chdir(shop.root)
-
-    def run(*arguments: str) -> Done:
-        capsys.readouterr()
-        code = call(list(arguments))
-        shown = capsys.readouterr()
-        return Done(code, shown.out, shown.err)
-
-    return run
+def mlp(shop: Project) -> Mlp:
+    return shop.call
 
 
 def serve(
@@ -73,6 +63,7 @@ def serve(
     right: tuple[float, float] = (0.8, 0.8),
     slow: float = 1.0,
     misrouted: float = 0.0,
+    began: float = BEGAN,
     label: Callable[[int], Any] = int,
 ) -> None:
     """`n` requests of n / 3 users as a server writes them down, and their labels."""
@@ -86,8 +77,8 @@ def serve(
         answer = truth if random.random() < right[theirs] else 1 - truth
         journal.append(
             Served(
-                f"r{number}",
-                BEGAN + 10 + number * 0.1,
+                f"{began:.0f}-{number}",
+                began + 10 + number * 0.1,
                 "2" if theirs else "1",
                 "challenger" if theirs else "champion",
                 float(random.lognormal(1.0, 0.3)) * (slow if theirs else 1.0),
@@ -98,7 +89,7 @@ def serve(
                 probabilities=[[1 - 0.8 * answer, 0.8 * answer]],
             )
         )
-        labels.append(Label(f"r{number}", label(truth), 0, BEGAN + 2000))
+        labels.append(Label(f"{began:.0f}-{number}", label(truth), 0, began + 2000))
     journal.label(labels)
     journal.close()
 
@@ -185,6 +176,28 @@ def test_status_and_share_tell_and_set_the_traffic(shop: Project, mlp: Mlp) -> N
     assert {arm["version"]: arm["labelled"] for arm in found["counted"]}.keys() == {"1", "2"}
     assert "1 answers, and 2 predicts beside it for 0.5 of the users" in mlp("ab", "status").out
     assert mlp("ab", "share", "1.5").code == 2
+
+
+def test_what_is_served_after_the_look_at_the_ledger_does_not_count(
+    shop: Project, mlp: Mlp
+) -> None:
+    """A server may have taken the challenger out by then: all rows would be the champion's."""
+    serve(shop, 3000)
+    serve(shop, 3000, misrouted=-0.5, began=time.time() + 600)
+    found = mlp("ab", "verdict", "--allow-inconclusive", "--json").document
+    assert found["champion"]["requests"] + found["challenger"]["requests"] <= 3000
+    assert found["because"] != "sample ratio mismatch"
+
+
+def test_times_are_those_of_the_users_own_clock(mlp: Mlp, monkeypatch: pytest.MonkeyPatch) -> None:
+    try:
+        with monkeypatch.context() as elsewhere:
+            elsewhere.setenv("TZ", "America/Los_Angeles")
+            time.tzset()
+            began = time.strftime("%Y-%m-%d %H:%M:%S ", time.localtime(BEGAN))
+            assert began in mlp("ab", "status").out
+    finally:
+        time.tzset()
 
 
 def test_without_a_challenger_or_with_an_unknown_metric_it_says_what_to_do(

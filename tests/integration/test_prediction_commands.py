@@ -48,7 +48,7 @@ _ALIVE: list[Journal] = []  # a journal that nobody refers to would be sealed
 
 
 def shown(project: Project, *arguments: str) -> list[tuple[Any, ...]]:
-    document = project.mlp("predictions", "show", "--json", *arguments).document
+    document = project.call("predictions", "show", "--json", *arguments).document
     return [(r["request_id"], r["row"], r["version"]) for r in document["predictions"]]
 
 
@@ -56,7 +56,7 @@ def test_the_newest_are_shown_first_packed_or_not(project: Project) -> None:
     everything = [("c", 0, "2"), ("b", 0, "1"), ("b", 1, "1"), ("a", 0, "1")]
     assert shown(project) == everything
     _ALIVE.pop().rotate()
-    done = project.mlp("predictions", "pack", "--json")
+    done = project.call("predictions", "pack", "--json")
     assert (done.code, done.document["rows"], done.document["waiting"]) == (0, 4, 0)
     assert not list(segments.found(journal_of(project)))
     assert list((project.root / "predictions" / "predictions").glob("date=2027-01-15/*.parquet"))
@@ -64,16 +64,24 @@ def test_the_newest_are_shown_first_packed_or_not(project: Project) -> None:
     assert shown(project, "-n", "1") == everything[:1]
     assert shown(project, "--version", "1") == everything[1:]
     assert shown(project, "--route", "challenger") == everything[:1]
-    text = project.mlp("predictions", "show", "-n", "2").out
+    text = project.call("predictions", "show", "-n", "2").out
     assert "too slow" in text
     assert "… 4 in all" in text
 
 
+def test_what_there_is_none_of_is_named(project: Project) -> None:
+    done = project.call("predictions", "show", "--version", "77", "--route", "shadow")
+    assert done.out == "no prediction is of version 77 and the route shadow (in the log: 4)\n"
+    done = project.call("predictions", "show", "--route", "shadows")
+    assert done.code == 2
+    assert "have: champion, challenger, shadow" in done.err and "did you mean 'shadow'" in done.err
+
+
 def test_one_request_is_shown_with_all_that_is_known(project: Project) -> None:
-    (row,) = project.mlp("predictions", "show", "--request", "a", "--json").document["rows"]
+    (row,) = project.call("predictions", "show", "--request", "a", "--json").document["rows"]
     assert (row["run_id"], row["user_key"], row["prediction"]) == ("0123abc", "anna", "1")
     assert json.loads(row["features"]) == {"x": 1.5, "user": "anna"}
-    done = project.mlp("predictions", "show", "--request", "zzz")
+    done = project.call("predictions", "show", "--request", "zzz")
     assert done.code == 2
     assert "the log has no request zzz" in done.err
 
@@ -94,51 +102,96 @@ def test_labels_come_from_a_file_and_unknown_ones_are_counted(project: Project, 
         table.to_json(file, orient="records", lines=True)
     else:
         table.to_parquet(file)
-    done = project.mlp("predictions", "label", file.name, "--json")
+    done = project.call("predictions", "label", file.name, "--json")
     assert done.document == {"labels": 3, "unknown": 1, "empty": 1}
     sql = "SELECT request_id, row, label->>'$' AS label, label_number FROM labelled ORDER BY ALL"
-    assert project.mlp("predictions", "query", sql, "--json").document["rows"] == [
+    assert project.call("predictions", "query", sql, "--json").document["rows"] == [
         {"request_id": "a", "row": 0, "label": "1", "label_number": 1.0},
         {"request_id": "b", "row": 1, "label": "x", "label_number": None},
     ]
     assert (
         "! 1 of rows that the log does not have"
-        in project.mlp("predictions", "label", file.name).out
+        in project.call("predictions", "label", file.name).out
     )
 
 
 def test_a_file_without_labels_is_refused_with_what_it_has(project: Project) -> None:
-    bad = "request_id,label,row\na,1,0\n,1,0\na,1,-1\n"
-    project.write({"labels.csv": "id,label\n1,2\n", "labels.txt": "", "bad.csv": bad})
+    head = "request_id,label,row\n"
+    files = {
+        "labels.csv": "id,label\n1,2\n",
+        "labels.txt": "",
+        "bad.csv": f"{head}a,1,0\n,1,0\n",
+        "below.csv": f"{head}b,1,-1\nb,1,0\n",
+        "word.csv": f"{head}b,1,x\nb,1,x\n",
+        "half.csv": f"{head}b,1,1.5\n",
+    }
+    project.write(files)
+    such = "a row that is no position, such as {} of request b\n"
     for name, words in {
-        "bad.csv": "bad.csv: 2 lines have no request_id, or a row below 0",
+        "bad.csv": "bad.csv: a line has no request_id",
+        "below.csv": "below.csv: a line has " + such.format("'-1'"),
+        "word.csv": "word.csv: 2 lines have " + such.format("'x'"),
+        "half.csv": "half.csv: a line has " + such.format("'1.5'"),
         "labels.csv": "has no column request_id (have: id, label)",
         "labels.txt": "labels come from .csv, .jsonl, .parquet files",
         "nothing.csv": "there is no file nothing.csv",
     }.items():
-        done = project.mlp("predictions", "label", name)
+        done = project.call("predictions", "label", name)
         assert done.code == 2
         assert words in done.err
 
 
+def test_labels_are_kept_as_they_were_told(project: Project) -> None:
+    labels = ["1e400", '{"a": [1]}', "[1]", "true", "word", "null", "NaN"]
+    table = pandas.DataFrame({"request_id": ["b"] * 7, "label": labels, "row": range(7)})
+    table.to_csv(project.root / "labels.csv", index=False)
+    lines = ['{"request_id": "c", "label": {"a": [1]}}', '{"request_id": "c", "label": null}']
+    project.write({"labels.jsonl": "\n".join(lines), "one.csv": "request_id,label\na,1\nzzz,\n"})
+    pandas.DataFrame({"request_id": ["a"], "label": [float("inf")]}).to_parquet(
+        project.root / "labels.parquet"
+    )
+    for name in ("labels.csv", "labels.jsonl", "labels.parquet"):
+        assert project.call("predictions", "label", name).code == 0
+    sql = "SELECT label FROM labels ORDER BY request_id, row"
+    told = [
+        row["label"] for row in project.call("predictions", "query", sql, "--json").document["rows"]
+    ]
+    assert told == [
+        *('"inf"', '"1e400"', '{"a":[1]}', "[1]", "true", '"word"', '"null"', '"NaN"'),
+        '{"a":[1]}',
+    ]
+    done = project.call("predictions", "label", "one.csv")
+    assert done.out == "1 label taken\n! 1 row of the file has no label\n"
+
+
+def test_a_plan_is_shown_whole(project: Project) -> None:
+    text = project.call("predictions", "query", "EXPLAIN SELECT count(*) FROM predictions").out
+    assert "…" not in text and "explain_key" not in text
+    assert len(text.splitlines()) > 5
+
+
 def test_questions_read_and_do_not_write(project: Project) -> None:
     sql = "SELECT version, count(*) AS n FROM predictions GROUP BY ALL ORDER BY ALL"
-    assert project.mlp("predictions", "query", sql, "--json").document == {
+    assert project.call("predictions", "query", sql, "--json").document == {
         "rows": [{"version": "1", "n": 3}, {"version": "2", "n": 1}],
         "more": False,
     }
-    assert "request_id" in project.mlp("predictions", "query", "DESCRIBE predictions").out
-    done = project.mlp("predictions", "query", "FROM predictions", "-n", "2")
+    assert "request_id" in project.call("predictions", "query", "DESCRIBE predictions").out
+    done = project.call("predictions", "query", "FROM predictions", "-n", "2")
     assert "more than 2 rows" in done.out
     for refused in (
+        "EXPLAIN ANALYZE COPY (SELECT 1) TO 'written.csv'",
+        "explain (analyze) COPY (SELECT 1) TO 'written.csv'",
+        "/* */ explain analyze COPY (SELECT 1) TO 'written.csv'",
         "DROP VIEW predictions",
         "COPY predictions TO 'out.csv'",
         "SELECT 1; SELECT 2",
         "SELECT nothing FROM predictions",
         "SELEC",
     ):
-        done = project.mlp("predictions", "query", refused)
+        done = project.call("predictions", "query", refused)
         assert done.code == 2, done.err
+        assert "fix:   ask about predictions, labels, latest, labelled, gaps" in done.err
     assert not (project.root / "out.csv").exists()
 
 
@@ -157,12 +210,12 @@ def test_a_store_that_is_away_ends_with_5_and_what_waits(project: Project) -> No
 
 
 def test_a_project_without_a_log_says_so(project: Project) -> None:
-    done = project.mlp("predictions", "show", "--config", "serve.log=null")
+    done = project.call("predictions", "show", "--config", "serve.log=null")
     assert done.code == 3
     assert "keeps no log of predictions" in done.err
 
 
 def test_a_log_with_nothing_in_it_is_shown(make_project: Make) -> None:
     made = make_project({"mlp.yaml": MLP_YAML}, commit=False)
-    done = made.mlp("predictions", "show")
+    done = made.call("predictions", "show")
     assert (done.code, done.out) == (0, "no predictions yet: mlp serve\n")

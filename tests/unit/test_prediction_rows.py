@@ -1,13 +1,14 @@
 """Requests become the rows that MLflow's server reads from them."""
 
 import json
+import math
 from io import BytesIO, StringIO
 from typing import Any
 
 import numpy
 import pandas
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from mlflow.pyfunc.scoring_server import infer_and_parse_data, parse_csv_input
 
@@ -35,14 +36,16 @@ def as_mlflow_does(document: dict[str, Any]) -> list[Any]:
 
 
 def plain(value: Any) -> Any:
-    """What is compared: as JSON, where numbers are numbers, and what is missing is null."""
+    """What is compared: as JSON, where what is missing, or no finite number, is null."""
     if isinstance(value, dict):
         return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, list):
         return [plain(v) for v in value]
     if isinstance(value, numpy.generic):
         value = value.item()
-    if value is None or value is pandas.NaT or (isinstance(value, float) and value != value):
+    if value is None or value is pandas.NaT:
+        return None
+    if isinstance(value, float) and not math.isfinite(value):
         return None
     return float(value) if isinstance(value, int | float) else value
 
@@ -96,6 +99,7 @@ def test_tensors(form: str, data: st.DataObject) -> None:
 
 
 @given(tables())
+@example((["a", "b"], [[None, "INFINITY"]]))
 def test_csv(table: tuple[list[str], list[list[Any]]]) -> None:
     names, data = table
     text = pandas.DataFrame(data, columns=names).to_csv(index=False)

@@ -270,10 +270,22 @@ def test_the_time_until_the_challenger_first_answers_is_left_out() -> None:
     assert made(entries).arm.tolist() == [1, 0]
 
 
+def test_an_answer_in_the_stead_of_a_challenger_that_loads_does_not_begin_the_comparison() -> None:
+    stead = {"time": 10.0, "route": "challenger", "key": "u"}
+    entries = [stead, challenger(time=20.0, key="u"), {"time": 21.0}, stead | {"time": 22.0}]
+    found = made(entries)
+    assert found.arm.tolist() == [1, 0, 1] and found.strayed == 0
+
+
 # --- what the log holds -------------------------------------------------------------------------
 
 
-def columns(prediction: list[Any], number: list[float], lists: list[Any]) -> Log:
+def columns(
+    prediction: list[Any],
+    number: list[float],
+    lists: list[Any],
+    probability: list[float] | None = None,
+) -> Log:
     n = len(prediction)
     texts = {name: np.array(["x"] * n, object) for name in ("version", "route", "request_id")}
     return read.log(
@@ -284,6 +296,7 @@ def columns(prediction: list[Any], number: list[float], lists: list[Any]) -> Log
             "label": np.array([None, "yes", "2"][:n], object),
             "label_number": np.array([np.nan, np.nan, 2.0][:n]),
             "probabilities": np.array([*lists, None], object)[:n],
+            "probability": np.full(n, np.nan) if probability is None else np.array(probability),
             "user_key": np.full(n, None, object),
             "row": np.zeros(n, int),
             "time": np.zeros(n),
@@ -308,3 +321,9 @@ def test_a_prediction_of_several_numbers_is_taken_for_probabilities() -> None:
     np.testing.assert_array_equal(found.probability[0], [0.1, 0.7, 0.2])
     assert np.isnan(found.probability[1:]).all()
     assert columns(["1"], [1.0], [None]).probability is None
+
+
+def test_a_column_of_the_answer_is_the_probability_where_it_is_named_as_such() -> None:
+    found = columns(["1", "0"], [1.0, 0.0], [None, None], [0.8, 0.3])
+    assert found.probability is not None
+    assert (found.prediction.tolist(), found.probability.tolist()) == ([1.0, 0.0], [[0.8], [0.3]])

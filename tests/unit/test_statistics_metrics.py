@@ -124,6 +124,14 @@ def test_errors_of_regressions_are_sklearns(data: list[tuple[float, float, float
         assert value("r2", given_rows) == pytest.approx(expected, rel=1e-6, abs=1e-6)
 
 
+@pytest.mark.parametrize("name", ["auc", "log_loss", "brier"])
+def test_a_metric_of_probabilities_is_not_computed_from_classes(name: str) -> None:
+    with pytest.raises(ConfigurationError, match="only the classes that were predicted") as refused:
+        value(name, rows([0.0, 1.0, 1.0], [0.0, 1.0, 0.0]))
+    assert "model.probability" in refused.value.fix
+    assert value(name, rows([0.0, 1.0, 1.0], [0.1, 0.9, 0.4])) >= 0
+
+
 def test_log_loss_of_many_classes_is_sklearns() -> None:
     random = np.random.default_rng(0)
     label = random.integers(0, 3, 200)

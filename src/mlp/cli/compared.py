@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 
 from mlp.cli import render
 from mlp.core.errors import UsageError
@@ -54,7 +54,10 @@ def verdict(found: Verdict) -> str:
         headers = ("guard", "champion", "challenger", "allowed", "p", "state")
         parts += ["", render.table(headers, rows)]
     if found.since is not None and found.until is not None:
-        parts += ["", f"{found.mode} of {_when(found.since)} to {_when(found.until)}"]
+        parts += [
+            "",
+            f"{found.mode} of {render.moment(found.since)} to {render.moment(found.until)}",
+        ]
     parts += [f"note: {note}" for note in found.notes]
     return "\n".join(part for i, part in enumerate(parts) if part or i != 1)
 
@@ -135,9 +138,9 @@ def shared(entry: Entry) -> str:
 
 
 def _period(period: Period) -> tuple[str, str, float, str]:
-    end = "now" if period.end is None else _when(period.end)
+    end = "now" if period.end is None else render.moment(period.end)
     return (
-        _when(period.start) if period.start else "the beginning",
+        render.moment(period.start) if period.start else "the beginning",
         end,
         period.traffic.share,
         "yes" if period.traffic.shadow else "",
@@ -148,7 +151,7 @@ def _ledger(entries: Sequence[Entry]) -> str:
     rows = [
         (
             entry.number,
-            _when(entry.at),
+            render.moment(entry.at),
             entry.action,
             entry.version,
             entry.alias,
@@ -158,7 +161,3 @@ def _ledger(entries: Sequence[Entry]) -> str:
         for entry in entries
     ]
     return render.table(("entry", "at", "action", "version", "alias", "by", "why"), rows)
-
-
-def _when(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S") + "Z"

@@ -1,8 +1,8 @@
 """`mlp runs diff` and `mlp runs why` as text."""
 
-import time
 from collections.abc import Iterator, Sequence
 
+from mlp.cli import render
 from mlp.cli.changes import code_lines, data_lines, environment_lines, one_line, values
 from mlp.core.blame import Cause, Explanation, Harmless
 from mlp.core.comparison import Change, Difference, MetricChange, Side
@@ -50,7 +50,7 @@ def why_text(result: Explanation) -> str:
 
 
 def _heading(letter: str, side: Side) -> str:
-    started = time.strftime("%Y-%m-%d %H:%M", time.localtime(side.started))
+    started = render.minute(side.started)
     commit = f"commit {side.commit[:8]}" if side.commit else "no commit"
     dirty = " with uncommitted changes" if side.dirty else ""
     return f"{letter}  {side.run_id[:8]}  {started}  {side.status.lower()}  {commit}{dirty}"

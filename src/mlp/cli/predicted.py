@@ -12,9 +12,12 @@ if TYPE_CHECKING:
 _WIDEST = 40
 
 
-def overview(found: Overview, *, as_json: bool) -> None:
-    """The newest predictions, and what is missing."""
-    lines = [_text(found.table)] if found.table.rows else ["no predictions yet: mlp serve"]
+_PLAN = ["explain_key", "explain_value"]  # what DuckDB answers to EXPLAIN: drawings
+
+
+def overview(found: Overview, version: str | None, route: str | None, *, as_json: bool) -> None:
+    """The newest predictions, of that version and route where one was given; what is missing."""
+    lines = [_text(found.table)] if found.table.rows else [_none(found, version, route)]
     if found.table.more:
         lines.append(f"… {found.total} in all")
     if found.lost:
@@ -42,7 +45,8 @@ def request(found: Table, *, as_json: bool) -> None:
 
 def table(found: Table, *, as_json: bool) -> None:
     """An answer of the database."""
-    text = _text(found)
+    plan = list(found.columns) == _PLAN
+    text = "\n".join(str(row[1]).rstrip() for row in found.rows) if plan else _text(found)
     if found.more:
         text += f"\n… and more than {len(found.rows)} rows: -n shows more"
     render.document({"rows": _records(found), "more": found.more}, text, as_json=as_json)
@@ -50,17 +54,19 @@ def table(found: Table, *, as_json: bool) -> None:
 
 def labelling(done: Labelling, *, as_json: bool) -> None:
     """What became of a file with labels."""
-    text = f"{done.labels} labels taken"
+    text = "1 label taken" if done.labels == 1 else f"{done.labels} labels taken"
     if done.unknown:
         text += f"\n! {done.unknown} of rows that the log does not have (they join when it does)"
     if done.empty:
-        text += f"\n! {done.empty} rows of the file have no label"
+        rows = "1 row of the file has" if done.empty == 1 else f"{done.empty} rows of the file have"
+        text += f"\n! {rows} no label"
     render.document(dataclasses.asdict(done), text, as_json=as_json)
 
 
 def packed(done: "Packed", *, as_json: bool) -> None:
     """What became of the journals."""
-    text = f"{done.segments} journals packed: {done.rows} predictions, {done.labels} labels"
+    journals = "1 journal" if done.segments == 1 else f"{done.segments} journals"
+    text = f"{journals} packed: {done.rows} predictions, {done.labels} labels"
     if done.lost:
         text += f"\n! {done.lost} predictions were lost for want of room"
     if done.damaged:
@@ -69,6 +75,14 @@ def packed(done: "Packed", *, as_json: bool) -> None:
         size = render.size(done.waiting_bytes)
         text += f"\n! {done.waiting} journals ({size}) wait: {done.trouble}"
     render.document(dataclasses.asdict(done), text, as_json=as_json)
+
+
+def _none(found: Overview, version: str | None, route: str | None) -> str:
+    if not found.all:
+        return "no predictions yet: mlp serve"
+    wanted = [f"version {version}"] if version is not None else []
+    wanted += [f"the route {route}"] if route is not None else []
+    return f"no prediction is of {' and '.join(wanted)} (in the log: {found.all})"
 
 
 def _records(found: Table) -> list[dict[str, Any]]:

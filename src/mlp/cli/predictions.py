@@ -40,7 +40,7 @@ def show(
         predicted.request(predictions.request(loaded, request_id), as_json=json_output)
         return
     found = predictions.newest(loaded, limit, version, route)
-    predicted.overview(found, as_json=json_output)
+    predicted.overview(found, version, route, as_json=json_output)
 
 
 @command.command(context_settings=_HELP)

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+ROWS = 2**31  # a row's position in its request is below this: tables keep it in 32 bits
+
 
 @dataclass(frozen=True, slots=True)
 class Served:

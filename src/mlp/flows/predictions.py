@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlp.core.errors import ConfigurationError, UsageError
+from mlp.core.nearest import did_you_mean
 from mlp.flows.project import Project
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     from mlp.adapters.predictions.pack import Packed
 
+ROUTES = ("champion", "challenger", "shadow")
 _COLUMNS = (
     "time",
     "request_id",
@@ -40,9 +42,13 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """The newest predictions, and how many the journals had no room for."""
+    """The newest predictions, and how many the journals had no room for.
+
+    `total` counts those that were asked for, `all` everything, of which there may be more.
+    """
 
     table: Table
+    all: int
     total: int
     lost: int
     damaged: int
@@ -74,16 +80,23 @@ def destination(project: Project) -> str:
 
 
 @contextmanager
-def opened(project: Project) -> Iterator["DuckDBPyConnection"]:
-    """The log, with what is not packed yet; see `adapters.predictions.reading`."""
+def opened(project: Project, *files: Path) -> Iterator["DuckDBPyConnection"]:
+    """The log, with what is not packed yet, and `files`; see `adapters.predictions.reading`."""
     from mlp.adapters.predictions import reading
 
-    with reading.connect(destination(project), [journal(project)]) as log:
+    with reading.connect(destination(project), [journal(project)], files=files) as log:
         yield log
 
 
 def newest(project: Project, limit: int, version: str | None, route: str | None) -> Overview:
-    """The newest predictions first, of a version or route if one is given."""
+    """The newest predictions first, of a version or route if one is given.
+
+    Raises UsageError for a route that there is not.
+    """
+    if route is not None and route not in ROUTES:
+        raise UsageError(
+            f"there is no route {route!r} (have: {', '.join(ROUTES)}){did_you_mean(route, ROUTES)}"
+        )
     wanted = {"version": version, "route": route}
     given = {name: value for name, value in wanted.items() if value is not None}
     where = " AND ".join(["true", *(f"{name} = ?" for name in given)])
@@ -99,7 +112,8 @@ def newest(project: Project, limit: int, version: str | None, route: str | None)
         total = _one(log, f"SELECT count(*) FROM predictions WHERE {where}", list(given.values()))
         lost = _one(log, "SELECT coalesce(sum(lost), 0)::BIGINT FROM gaps")
         damaged = _one(log, "SELECT count(*) FROM gaps WHERE lost = 0")
-    return Overview(table, total, lost, damaged)
+        everything = _one(log, "SELECT count(*) FROM predictions") if given else total
+    return Overview(table, everything, total, lost, damaged)
 
 
 def request(project: Project, request_id: str) -> Table:
@@ -120,10 +134,10 @@ def request(project: Project, request_id: str) -> Table:
 
 def query(project: Project, sql: str, limit: int) -> Table:
     """The answer to one question in SQL. Raises UsageError for what is none, or would write."""
-    from mlp.adapters.predictions import reading
+    from mlp.adapters.predictions import questions
 
     with opened(project) as log:
-        reading.only_reads(log, sql)
+        questions.only_reads(log, sql)
         return _table(log, sql, [], limit)
 
 
@@ -134,7 +148,7 @@ def label(project: Project, path: Path) -> Labelling:
 
     if not path.is_file():
         raise UsageError(f"there is no file {path}")
-    with opened(project) as log:
+    with opened(project, path) as log:
         label_files.attach(log, path)
         unknown, empty = label_files.counts(log)
         told = 0

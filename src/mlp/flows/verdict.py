@@ -1,13 +1,15 @@
 """The verdict over the challenger, from the log of predictions, the ledger and the registry."""
 
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mlp.core.errors import ConfigurationError
 from mlp.core.exposure import Period, comparable, periods
-from mlp.core.ledger import Action, Entry
-from mlp.core.traffic import Traffic, becomes_challenger, traffic
+from mlp.core.ledger import Entry
+from mlp.core.promotion import taken_out
+from mlp.core.traffic import Traffic, traffic
 from mlp.core.verdict import Verdict
 from mlp.flows import predictions
 from mlp.flows.models.opened import opened
@@ -38,6 +40,8 @@ def reach(project: Project, *, since: float | None = None, metric: str | None = 
     from mlp.core.statistics import columns, judging
 
     chosen, maximize = measure(project, metric)
+    # Later rows may be of a share that this look at the ledger does not know of.
+    until = time.time()
     entries, now = _traffic(project)
     if now.champion is None or now.challenger is None:
         lacking = "challenger" if now.champion is not None else "champion"
@@ -55,6 +59,7 @@ def reach(project: Project, *, since: float | None = None, metric: str | None = 
             project.model.name,
             (now.champion, now.challenger),
             since=start,
+            until=until,
             routes=_ROUTES[now.shadow],
             prediction=project.model.prediction,
             probability=project.model.probability,
@@ -66,7 +71,7 @@ def reach(project: Project, *, since: float | None = None, metric: str | None = 
         now=now,
         periods=wanted,
         settle=2 * serve.poll,
-        taken_out=taken_out(entries, now.challenger),
+        taken_out=_why_out(entries, now.challenger),
     )
     return judging.judge(columns.log(found), question, project.config.ab)
 
@@ -114,7 +119,7 @@ def status(project: Project) -> Status:
             marks = ", ".join("?" for _ in versions)
             found = log.execute(_COUNTS.format(marks), [model, *versions, int(start * 1e6)])
             counted = [Counted(*row) for row in found.fetchall()]
-    out = taken_out(entries, now.challenger) if now.challenger is not None else None
+    out = _why_out(entries, now.challenger) if now.challenger is not None else None
     return Status(model, now, out, mine, counted, entries[-_LAST:])
 
 
@@ -151,14 +156,6 @@ def measure(project: Project, name: str | None) -> "tuple[Metric, bool]":
     return found, goal == "maximize"
 
 
-def taken_out(entries: Iterable[Entry], version: str) -> str | None:
-    """Why the server took the challenger out, unless it was given a share, or made anew, since."""
-    reason = None
-    for entry in entries:
-        if entry.version == version and entry.action == Action.TAKEN_OUT:
-            reason = entry.reason or "no reason was given"
-        elif entry.version == version and (
-            entry.action == Action.SHARED or becomes_challenger(entry)
-        ):
-            reason = None
-    return reason
+def _why_out(entries: Sequence[Entry], version: str) -> str | None:
+    out = taken_out(entries, version)
+    return None if out is None else out.reason or "no reason was given"

@@ -1,5 +1,6 @@
 """Labels from a file: CSV, JSON lines or Parquet with request_id, label and, optionally, row."""
 
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,18 +40,30 @@ def attach(log: "DuckDBPyConnection", path: Path) -> None:
                 f" (have: {', '.join(have)})"
             )
         text = "request_id->>'$'" if path.suffix.lower() == ".jsonl" else "request_id::VARCHAR"
-        row = "row::INTEGER" if "row" in have else "0"
+        row = "row::VARCHAR" if "row" in have else "'0'"
         log.execute(
-            f"CREATE TEMP TABLE told AS SELECT {text} AS request_id, coalesce({row}, 0) AS row,"
-            f" label FROM {reader.format(quoted)}"
+            "CREATE TEMP TABLE told AS SELECT *, TRY_CAST(said AS INTEGER) AS row,"
+            " coalesce(row >= 0 AND row = TRY_CAST(said AS DOUBLE), false) AS fits FROM ("
+            f"SELECT {text} AS request_id, coalesce({row}, '0') AS said, label"
+            f" FROM {reader.format(quoted)})"
         )
-        (wrong,) = log.execute(
-            "SELECT count(*) FROM told WHERE request_id IS NULL OR row < 0"
+        (unnamed,) = log.execute(
+            "SELECT count(*) FROM told WHERE request_id IS NULL"
         ).fetchone() or (0,)
+        wrong = log.execute(
+            "SELECT said, request_id, count(*) OVER () FROM told WHERE NOT fits LIMIT 1"
+        ).fetchone()
     except duckdb.Error as e:
         raise UsageError(f"cannot read labels from {path}", cause=str(e)) from e
-    if wrong:
-        raise UsageError(f"{path.name}: {wrong} lines have no request_id, or a row below 0")
+    if unnamed:
+        raise UsageError(f"{path.name}: {_lines(unnamed)} no request_id")
+    if wrong is not None:
+        said, request_id, count = wrong
+        raise UsageError(
+            f"{path.name}: {_lines(count)} a row that is no position, such as {said!r} of request"
+            f" {request_id}",
+            fix="row is the position in the request: 0, 1, …; empty means 0",
+        )
 
 
 def batches(log: "DuckDBPyConnection", path: Path) -> Iterator[Sequence[Label]]:
@@ -65,21 +78,31 @@ def counts(log: "DuckDBPyConnection") -> tuple[int, int]:
     """How many labels of `told` are of rows that the log does not have, and how many are empty."""
     unknown = log.execute(
         "SELECT count(*) FROM told ANTI JOIN predictions USING (request_id, row)"
+        " WHERE label IS NOT NULL"
     ).fetchone()
     empty = log.execute("SELECT count(*) FROM told WHERE label IS NULL").fetchone()
     return (unknown or (0,))[0], (empty or (0,))[0]
 
 
+def _lines(count: int) -> str:
+    return "a line has" if count == 1 else f"{count} lines have"
+
+
 def _of_text(text: str) -> Any:
-    """What JSON makes of it, if that is a number, true, false or a text; otherwise the text."""
+    """What JSON makes of it; the text itself where that is nothing, or no finite number."""
     import json
 
     try:
         value = json.loads(text, parse_constant=str)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
-    return value if isinstance(value, bool | int | float | str) else text
+    return text if value is None or _infinite(value) else value
 
 
 def _of_parquet(value: Any) -> Any:
-    return value if isinstance(value, bool | int | float | str) else str(value)
+    plain = isinstance(value, bool | int | float | str | list | dict)
+    return value if plain and not _infinite(value) else str(value)
+
+
+def _infinite(value: Any) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)

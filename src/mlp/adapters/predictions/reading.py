@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlp.adapters.predictions import records, segments, tables
+from mlp.adapters.predictions import questions, records, segments, tables
 from mlp.adapters.predictions.destination import Destination
 from mlp.adapters.predictions.pack import convert
-from mlp.core.errors import MlpError, UsageError
+from mlp.core.errors import MlpError
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -21,11 +21,16 @@ _THREADS = 4
 
 @contextlib.contextmanager
 def connect(
-    destination: str | Path, journals: Sequence[Path] = (), *, memory: str = MEMORY
+    destination: str | Path,
+    journals: Sequence[Path] = (),
+    *,
+    files: Sequence[Path] = (),
+    memory: str = MEMORY,
 ) -> Iterator["DuckDBPyConnection"]:
     """All that was acknowledged until now, as the views that `_views` describes.
 
-    Times are in UTC. A connection sees records of `journals` as of when it was made. Raises
+    Times are in UTC. A connection sees records of `journals` as of when it was made. It reads the
+    log and `files`, and nothing else of the machine or the network. Raises
     RemoteError where the destination does not answer, and ConfigurationError where it cannot be
     reached by anything that is installed.
     """
@@ -45,7 +50,9 @@ def connect(
         }
         with duckdb.connect(f"{scratch}/log.duckdb", config=settings) as connection:
             connection.execute("SET enable_progress_bar = false")
-            _views(connection, place, Path(scratch), mine)
+            base = _base(connection, place)
+            _views(connection, place, base, Path(scratch), mine)
+            _confine(connection, [base, scratch], files)
             yield connection
 
 
@@ -59,22 +66,7 @@ def translated() -> Iterator[None]:
     except (duckdb.IOException, duckdb.HTTPException, duckdb.OutOfMemoryException) as e:
         raise MlpError("the log of predictions cannot be read", cause=str(e)) from e
     except duckdb.Error as e:
-        raise UsageError(
-            "DuckDB refuses this query",
-            fix="DESCRIBE predictions shows the columns; also: labels, labelled, gaps",
-            cause=str(e),
-        ) from e
-
-
-def only_reads(connection: "DuckDBPyConnection", sql: str) -> None:
-    """Raises UsageError unless `sql` is one statement, which reads."""
-    import duckdb
-
-    with translated():
-        statements = connection.extract_statements(sql)
-    kinds = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
-    if len(statements) != 1 or statements[0].type not in kinds:
-        raise UsageError("the log takes one question: SELECT, DESCRIBE or EXPLAIN")
+        raise questions.refused(e) from e
 
 
 def _snapshot(journals: Sequence[Path], scratch: Path) -> list[str]:
@@ -95,8 +87,34 @@ def _snapshot(journals: Sequence[Path], scratch: Path) -> list[str]:
     return names
 
 
+def _base(connection: "DuckDBPyConnection", place: Destination) -> str:
+    """Where the log lies, in DuckDB's words."""
+    if not place.remote:
+        return place.address
+    filesystem, root = place.filesystem()
+    connection.register_filesystem(filesystem)
+    return f"{place.address.partition('://')[0]}://{root}"
+
+
+def _confine(
+    connection: "DuckDBPyConnection", folders: Sequence[str], files: Sequence[Path]
+) -> None:
+    """Whatever it is asked from now on, it opens what lies in `folders`, and `files`."""
+    paths = [str(path.absolute()) for path in files]
+    folders = [*folders, *map(_escaped, folders)]  # a pattern is looked at as it is written, too
+    for name, places in (("allowed_directories", folders), ("allowed_paths", paths)):
+        texts = ", ".join("'" + place.replace("'", "''") + "'" for place in places)
+        connection.execute(f"SET {name} = [{texts}]")
+    connection.execute("SET enable_external_access = false")
+    connection.execute("SET lock_configuration = true")
+
+
 def _views(
-    connection: "DuckDBPyConnection", place: Destination, scratch: Path, mine: Sequence[str]
+    connection: "DuckDBPyConnection",
+    place: Destination,
+    base: str,
+    scratch: Path,
+    mine: Sequence[str],
 ) -> None:
     """Make the views.
 
@@ -105,12 +123,6 @@ def _views(
     """
     import pyarrow.parquet
 
-    if place.remote:
-        filesystem, root = place.filesystem()
-        connection.register_filesystem(filesystem)
-        base = f"{place.address.partition('://')[0]}://{root}"
-    else:
-        base = _escaped(place.address)
     connection.execute("CREATE TABLE unpacked(name VARCHAR)")
     connection.executemany("INSERT INTO unpacked VALUES (?)", [[""], *([name] for name in mine)])
     for table in tables.TABLES:
@@ -121,7 +133,7 @@ def _views(
         connection.execute(f"CREATE VIEW {table}_unpacked AS SELECT * FROM {source}")
         text = f"CREATE VIEW {table} AS SELECT * EXCLUDE (filename) FROM {table}_unpacked"
         if place.has(table):
-            packed = _source(f"{base}/{table}/*/*.parquet")
+            packed = _source(f"{base if place.remote else _escaped(base)}/{table}/*/*.parquet")
             # A segment that is still there may have Parquet files as well, if its packer died.
             text += (
                 f" UNION ALL BY NAME SELECT * EXCLUDE (filename) FROM {packed}"

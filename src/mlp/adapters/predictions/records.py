@@ -9,6 +9,7 @@ from typing import Any
 
 from mlp.adapters.predictions import rows
 from mlp.adapters.predictions.frames import Frame
+from mlp.core.predictions import ROWS
 
 SECRET = "MLP_KEY_SECRET"  # what users' keys are hashed with; the model's name where it is unset
 
@@ -37,7 +38,7 @@ class Reader:
             self.model, self.keeping = header["model"], header["keeping"]
         elif kind == "labels":
             for request_id, row, label, at in header["labels"]:
-                if not 0 <= row < 2**31:
+                if not 0 <= row < ROWS:
                     yield GAPS, self.gap("label of a row that no request has", 0)
                     continue
                 yield (

@@ -109,15 +109,16 @@ def assemble(log: Log, periods: Sequence[Period], now: Traffic, settle: float) -
     are compared: those that both versions have predicted.
     """
     other = "shadow" if now.shadow else "challenger"
-    which = _periods_of(log.time, periods, settle, log.time[log.route == other])
+    version = log.version.astype(str)
+    from_champion = version == str(now.champion)
+    from_challenger = version == str(now.challenger)
+    asked = log.time[(log.route == other) & from_challenger]
+    which = _periods_of(log.time, periods, settle, asked)
     code, count = numbered(zip(log.request, log.row, strict=True))
     of_other, of_champion = log.route == other, log.route == "champion"
     if not now.shadow:  # also where the fallback was noted under the champion's name
         of_other |= of_champion & (np.bincount(code[of_other], minlength=count) > 0)[code]
     arm = np.where(of_other, CHALLENGER, np.where(of_champion, CHAMPION, -1))
-    version = log.version.astype(str)
-    from_champion = version == str(now.champion)
-    from_challenger = version == str(now.challenger)
     expected = np.where(arm == CHALLENGER, from_challenger, from_champion)
     instead = (arm == CHALLENGER) & from_champion & (not now.shadow)
     kept = (which >= 0) & (arm >= 0) & (expected | instead)
@@ -149,12 +150,12 @@ def numbered(values: Any) -> tuple[Array, int]:
     return np.array(codes, dtype=np.int64), len(table)
 
 
-def _periods_of(time: Array, periods: Sequence[Period], settle: float, answered: Array) -> Array:
-    """The position of each row's period; -1 for none. `answered`: when the challenger was asked."""
+def _periods_of(time: Array, periods: Sequence[Period], settle: float, asked: Array) -> Array:
+    """The position of each row's period; -1 for none. `asked`: when the challenger was."""
     which = np.full(len(time), -1)
     for position, period in enumerate(periods):
         end = np.inf if period.end is None else period.end
-        first = answered[(answered >= period.start) & (answered < end)]
+        first = asked[(asked >= period.start) & (asked < end)]
         start = max(period.start + settle, first.min() if len(first) else np.inf)
         which[(time >= start) & (time < end)] = position
     return which

@@ -17,10 +17,13 @@ def log(columns: Mapping[str, Any]) -> Log:
 
     Labels and predictions are numbers where they are, and texts otherwise. A prediction that is a
     list of numbers is taken for the probabilities of classes 0, 1, … where the log has none: the
-    largest is the class that is predicted.
+    largest is the class that is predicted. Where the probability is a column of the answer, it is
+    the only one.
     """
     prediction = _values(columns["prediction"], columns["prediction_number"])
     probability = _matrix(columns["probabilities"])
+    if probability is None and np.isfinite(columns["probability"]).any():
+        probability = columns["probability"].astype(float)[:, np.newaxis]
     if probability is None:
         prediction, probability = _lists(prediction)
     return Log(

@@ -118,7 +118,11 @@ def _mean_label(rows: Rows, _: Positive) -> Statistic:
 
 
 def _score(rows: Rows, name: str) -> Array:
-    """The score of the positive class: its probability, or the prediction where that is one."""
+    """The score of the positive class: its probability, or the prediction where that is one.
+
+    Raises ConfigurationError where the predictions are classes: a loss of those is no loss of
+    probabilities, though it can be computed.
+    """
     if rows.probability is not None and rows.probability.shape[1] in (1, 2):
         return rows.probability[:, -1].astype(float)
     if rows.probability is not None:
@@ -126,7 +130,14 @@ def _score(rows: Rows, name: str) -> Array:
             f"{name} is of two classes, and the model has {rows.probability.shape[1]}",
             fix="use accuracy, f1_macro or log_loss",
         )
-    return rows.numbers(name, rows.prediction)
+    score = rows.numbers(name, rows.prediction)
+    if len(score) and np.isin(score, (0.0, 1.0)).all():
+        raise ConfigurationError(
+            f"{name} is of probabilities, and the log has only the classes that were predicted",
+            fix="let the model answer its probability and name that column: model.probability;"
+            " or use accuracy or f1",
+        )
+    return score
 
 
 def _binary(rows: Rows, wanted: Positive, name: str) -> Array:
