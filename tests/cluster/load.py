@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 _PAUSE_S = 0.02
@@ -22,6 +22,7 @@ class Asked:
     at: float
     version: str
     problem: str = ""
+    request_id: str = ""
 
 
 @dataclass
@@ -30,6 +31,7 @@ class Load:
 
     host: str
     port: int
+    question: "Question"
     asked: list[Asked] = field(default_factory=list)
     _stop: threading.Event = field(default_factory=threading.Event)
 
@@ -52,7 +54,10 @@ class Load:
             if connection is None:
                 connection = http.client.HTTPConnection(self.host, self.port, timeout=_TIMEOUT_S)
             count += 1
-            asked = ask(connection, f"user-{number}-{count}")
+            try:
+                asked = self.question(connection, f"user-{number}-{count}")
+            except (OSError, http.client.HTTPException) as e:
+                asked = Asked(time.monotonic(), "", f"{type(e).__name__}: {e}")
             self.asked.append(asked)
             if asked.problem or not keep:
                 connection.close()
@@ -65,15 +70,13 @@ class Load:
         self._stop.set()
 
 
+# What is asked on a connection on behalf of a user; raises what http.client raises.
+Question = Callable[[http.client.HTTPConnection, str], Asked]
+
+
 def ask(connection: http.client.HTTPConnection, key: str) -> Asked:
-    """One request on behalf of a user."""
-    try:
-        headers = {**HEADERS, "X-Route-Key": key}
-        connection.request("POST", "/invocations", BODY, headers)
-        answer = connection.getresponse()
-        body = answer.read()
-    except (OSError, http.client.HTTPException) as e:
-        return Asked(time.monotonic(), "", f"{type(e).__name__}: {e}")
+    """A model whose versions answer their own numbers."""
+    answer, body = post(connection, "/invocations", BODY, {"X-Route-Key": key})
     version = answer.headers.get("X-Model-Version", "")
     problem = "" if answer.status == 200 else f"{answer.status}: {body[:200]!r}"
     if not problem and json.loads(body)["predictions"] != [float(version)]:
@@ -81,10 +84,19 @@ def ask(connection: http.client.HTTPConnection, key: str) -> Asked:
     return Asked(time.monotonic(), version if not problem else "", problem)
 
 
+def post(
+    connection: http.client.HTTPConnection, path: str, body: bytes, headers: Mapping[str, str]
+) -> tuple[http.client.HTTPResponse, bytes]:
+    """The answer to a request, and its body."""
+    connection.request("POST", path, body, {**HEADERS, **headers})
+    answer = connection.getresponse()
+    return answer, answer.read()
+
+
 @contextlib.contextmanager
-def load(host: str, port: int, clients: int = 4) -> Iterator[Load]:
+def load(host: str, port: int, question: Question = ask, clients: int = 4) -> Iterator[Load]:
     """Requests without a break during the block; every answer is there when it ends."""
-    made = Load(host, port)
+    made = Load(host, port, question)
     threads = [
         threading.Thread(target=made.run, args=(i % 2 == 0, i), name=f"client {i}")
         for i in range(clients)

@@ -6,7 +6,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,52 +15,16 @@ from mlflow import MlflowClient
 from mlp.core import assets
 from tests.cluster import servers
 from tests.cluster.conftest import KEPT, Namespace, await_
-from tests.cluster.images import SOURCE, build_section
-from tests.cluster.load import Load, load
-from tests.cluster.test_security import kubeconfig_of
-from tests.conftest import BIN, Done, Project, isolated
+from tests.cluster.deployed import Deployed, as_deployer
+from tests.cluster.images import build_section
+from tests.cluster.load import Load
+from tests.conftest import Project, isolated
 
 pytestmark = pytest.mark.cluster
 
-MODEL = "answers"
+# Its own: the tests share one MLflow server.
+MODEL = "numbers"
 PASSWORD = "correct-horse-battery"
-NODE = "127.0.0.1"
-
-
-@dataclass
-class Deployed:
-    """A project whose model is deployed, and how it is asked."""
-
-    project: Project
-    namespace: Namespace
-    client: MlflowClient
-
-    def mlp(self, *arguments: str) -> Done:
-        """What `mlp ARGUMENTS` did; it is to succeed."""
-        done = self.project.mlp(*arguments)
-        assert done.code == 0, (arguments, done.out, done.err)
-        return done
-
-    @property
-    def port(self) -> int:
-        """Of the Service, on every node."""
-        return int(self.namespace.get("service", MODEL)["spec"]["ports"][0]["nodePort"])
-
-    def load(self) -> Any:
-        return load(NODE, self.port)
-
-    def change(self, *path: str, **values: str) -> None:
-        """Write keys into mlp.yaml."""
-        text = (self.project.root / "mlp.yaml").read_text()
-        inner = changed = json.loads(text)
-        for key in path:
-            inner = inner[key]
-        inner.update(values)
-        self.project.write({"mlp.yaml": json.dumps(changed)})
-
-    def champion(self, version: str) -> None:
-        """As somebody does it in MLflow's pages."""
-        self.client.set_registered_model_alias(MODEL, "champion", version)
 
 
 # Versions 1, 2, … of a model, each of which answers its number, with the digest of its files.
@@ -111,7 +74,7 @@ def deployed(
             "create", "secret", "generic", "state", f"--from-literal=MLP_STATE={state}"
         )
         project.environ["KUBECONFIG"] = str(as_deployer(namespace, root))
-        made = Deployed(project, namespace, client)
+        made = Deployed(project, namespace, client, MODEL)
         for version in ("1", "2"):
             made.champion(version)
             made.mlp("models", "list")
@@ -119,13 +82,6 @@ def deployed(
         assert said.document["ready"] == 2, said
         yield made
         project.mlp("deploy", "remove", "--target", "prod")
-
-
-def as_deployer(namespace: Namespace, place: Path) -> Path:
-    """The kubeconfig of somebody who has the least role only."""
-    namespace.apply({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "mlp"}})
-    namespace.kubectl("apply", f"--filename={SOURCE / 'docs' / 'role-deploy.yaml'}")
-    return kubeconfig_of(namespace, "mlp", place)
 
 
 def config(namespace: Namespace, image: str, mlflow_server: servers.MlflowServer) -> dict[str, Any]:
@@ -194,18 +150,14 @@ def test_autoscaler_and_budget_watch_over_the_pods(deployed: Deployed) -> None:
 
 
 def test_no_request_fails_in_a_rolling_update(deployed: Deployed) -> None:
-    before = {pod["metadata"]["name"] for pod in deployed.namespace.get("pods")["items"]}
+    before = deployed.pods
     deployed.change("targets", "prod", "env", COLOUR="blue")
     with deployed.load() as asked:
         deployed.mlp("deploy", "--target", "prod", "--wait")
-        await_(lambda: not before & names(deployed), "the old pods' end")
+        await_(lambda: not before & deployed.pods, "the old pods' end")
     assert asked.failed == []
     assert set(asked.versions) == {"2"}
     print(f"rolling update: {len(asked.asked)} requests, none failed")
-
-
-def names(deployed: Deployed) -> set[str]:
-    return {pod["metadata"]["name"] for pod in deployed.namespace.get("pods")["items"]}
 
 
 def test_no_request_fails_in_a_rollback_and_the_old_version_is_soon_gone(
@@ -252,21 +204,11 @@ def test_every_pod_keeps_to_the_share_of_a_canary_and_an_abort_ends_it(deployed:
 def test_mlflows_own_command_line_sees_and_asks_it(deployed: Deployed, tmp_path: Path) -> None:
     table = tmp_path / "table.json"
     table.write_text(json.dumps([{"x": 1.0}, {"x": 2.0}]))
-    listed = mlflow(deployed, "list", "-t", "mlp")
+    listed = deployed.mlflow("list", "-t", "mlp")
     assert f"'name': '{MODEL}'" in listed
-    assert "champion: 1" in mlflow(deployed, "get", "-t", "mlp:/prod", "--name", MODEL)
-    said = mlflow(deployed, "predict", "-t", "mlp", "--name", MODEL, "-I", str(table))
+    assert "champion: 1" in deployed.mlflow("get", "-t", "mlp:/prod", "--name", MODEL)
+    said = deployed.mlflow("predict", "-t", "mlp", "--name", MODEL, "-I", str(table))
     assert json.loads(said.splitlines()[-1])["predictions"] == [1.0, 1.0]
-
-
-def mlflow(deployed: Deployed, *arguments: str) -> str:
-    command = [str(BIN / "mlflow"), "deployments", *arguments]
-    environ = deployed.project.environ | {"KUBECONFIG": os.environ["KUBECONFIG"]}
-    done = subprocess.run(
-        command, cwd=deployed.project.root, env=environ, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def test_a_pod_that_cannot_start_is_told_with_its_own_words(deployed: Deployed) -> None:

@@ -1,6 +1,7 @@
 """A rollout on one machine: MLflow and ledger in SQLite, each move by a process of its own."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,15 +12,18 @@ from mlp.adapters.state import State, open_state
 from mlp.core.ledger import Action, Entry
 from tests.conftest import Done, Project, isolated
 
+pytestmark = pytest.mark.slow
+
 MODEL = "answers"
 CONFIG = {"project": "demo", "model": {"name": MODEL, "task": "regression"}}
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Project:
+def project(shared: Path, tmp_path: Path) -> Project:
     """A project whose model has a champion, version 1, and a challenger, version 2."""
     made = Project(tmp_path / "project", isolated(tmp_path / "home"))
     made.root.mkdir()
+    shutil.copyfile(shared / "mlflow.db", made.root / "mlflow.db")
     made.write({"mlp.yaml": json.dumps(CONFIG), "model/MLmodel": "flavors: {}\n"})
     client = made.client()
     client.create_registered_model(MODEL)
@@ -49,6 +53,7 @@ def test_each_process_goes_on_where_the_last_one_ended(project: Project, ledger:
     begun = once(project)
     assert (begun.code, begun.document["move"]["kind"]) == (0, "share"), begun.err
     assert ledger.entries(MODEL)[-1].evidence["share"] == 0.1
+    assert "10 % of the keys; rollout: the rollout begins" in project.mlp("models", "history").out
     waits = once(project)
     assert (waits.document["move"]["kind"], waits.document["share"]) == ("wait", 0.1)
     # Without a label no verdict lets it go on, however long it was there.
@@ -76,6 +81,7 @@ def test_a_challenger_that_the_servers_took_out_is_taken_back(
 def test_a_promotion_goes_through_its_gates_and_an_abort_through_none(project: Project) -> None:
     refused = project.mlp("deploy", "promote")
     assert refused.code == 4, refused.err
+    assert refused.err.startswith("gate files …"), refused.err
     assert aliases(project.client()) == {"champion": "1", "challenger": "2"}, "by hand: nothing"
     aborted = project.mlp("deploy", "abort", "--reason", "seen enough")
     assert aborted.code == 0, aborted.err

@@ -119,11 +119,13 @@ class Helm:
                 fix="check `kubectl cluster-info`",
             ) from e
         if done.returncode:
-            raise _failure(arguments, done.stderr.strip() or done.stdout.strip())
+            raise _failure(arguments, where, done.stderr.strip() or done.stdout.strip())
         return done.stdout
 
 
-def _failure(arguments: Sequence[str], said: str) -> ConfigurationError | RemoteError:
+def _failure(
+    arguments: Sequence[str], where: Sequence[str], said: str
+) -> ConfigurationError | RemoteError:
     """Helm's words as ours."""
     said = said.removeprefix("Error: ")
     if _SCHEMA in said:
@@ -137,7 +139,8 @@ def _failure(arguments: Sequence[str], said: str) -> ConfigurationError | Remote
         release = arguments[2] if arguments[:2] == ["upgrade", "--install"] else arguments[1]
         fix = (
             "wait for the other one; if it was killed: "
-            f"helm rollback {release} (or mlp deploy remove, where it is the first)"
+            f"`helm rollback {release} {' '.join(where)}`"
+            " (`mlp deploy remove` where it was the first)"
         )
     elif "Kubernetes cluster unreachable" in said:
         fix = "check `kubectl cluster-info`"

@@ -109,7 +109,7 @@ def promote(reason: str, json_output: bool, env: str | None, settings: tuple[str
     from mlp.cli import render
     from mlp.flows import project, rollout
 
-    found = rollout.promote(project.load(env=env, settings=settings), reason)
+    found = rollout.promote(project.load(env=env, settings=settings), render.note, reason)
     text = f"version {found.version} is champion"
     text += f", after version {found.previous}" if found.previous else ""
     render.document(dataclasses.asdict(found), text, as_json=json_output)

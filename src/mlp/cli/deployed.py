@@ -93,7 +93,7 @@ def status_text(found: "Status") -> str:
         lines += [f"autoscaled: {found.autoscaler}"] if found.autoscaler else []
     if found.entries:
         rows = [
-            (entry.number, _clock(entry.at), entry.action, entry.version, entry.reason)
+            (entry.number, render.moment(entry.at), entry.action, entry.version, entry.reason)
             for entry in found.entries
         ]
         headers = ("entry", "at", "action", "version", "reason")
@@ -131,9 +131,3 @@ def _pods(found: "Replicas") -> str:
     text += f"; {found.problem}" if found.problem else ""
     table = render.table(("pod", "node", "ready", "of", "restarts", "why"), rows)
     return f"{text}\n{table}" if rows else text
-
-
-def _clock(at: float) -> str:
-    import time
-
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))

@@ -8,9 +8,8 @@ from mlp.adapters import cluster, images
 from mlp.adapters.cluster import Cluster, ForbiddenError, NotFoundError
 from mlp.adapters.helm import Helm
 from mlp.core import deployment, image
-from mlp.core.errors import ConfigurationError, UsageError
+from mlp.core.errors import ConfigurationError
 from mlp.core.ledger import CHALLENGER, CHAMPION
-from mlp.core.nearest import did_you_mean
 from mlp.core.secrets import Masker
 from mlp.core.targets import KubernetesTarget
 from mlp.flows.project import Project
@@ -32,19 +31,8 @@ def place(project: Project, target_name: str | None, release: str | None = None)
 
     Raises UsageError for a target that mlp.yaml does not have, or several and none named.
     """
-    targets = project.config.targets
-    have = ", ".join(sorted(targets)) or "none"
-    if target_name is None:
-        if len(targets) != 1:
-            raise UsageError(f"name the target to deploy on (have: {have})", fix="--target NAME")
-        target_name = next(iter(targets))
-    if target_name not in targets:
-        near = did_you_mean(target_name, targets)
-        raise UsageError(
-            f"target {target_name!r} is not in mlp.yaml (have: {have}){near}",
-            fix=f"mlp targets add {target_name}",
-        )
-    target = targets[target_name]
+    target_name = target_name or project.only_target()
+    target = project.target(target_name)
     name = release or deployment.release_name(project.config.deploy, project.model.name)
     helm = Helm(target.context, target.namespace)
     return Place(target_name, target, name, helm, Cluster(target.context, target.namespace))

@@ -50,7 +50,7 @@ def run(
     told = ""
     while True:
         try:
-            outcome = _advance(project, steps)
+            outcome = _advance(project, steps, progress)
         except RemoteError as e:
             if once:
                 raise
@@ -68,15 +68,18 @@ def run(
         sleep(_pause(outcome.move, time.time()))
 
 
-def promote(project: Project, reason: str = "") -> Entry:
+def promote(
+    project: Project, progress: Progress, reason: str = "", seen: int | None = None
+) -> Entry:
     """Make the challenger champion, through its gates; returns the ledger's entry.
 
-    Raises GateRefused, with the list, where it does not pass them, and ConfigurationError where
-    there is no challenger.
+    `progress` gets a line when a gate begins, `seen` is as in `promoting.Request`. Raises
+    GateRefused, with the list, where it does not pass them or was taken out meanwhile, and
+    ConfigurationError where there is no challenger.
     """
     version = _challenger(project)
-    request = promoting.Request(version, CHAMPION, reason or "mlp deploy promote")
-    return promoting.apply(project, promoting.plan(project, request))
+    request = promoting.Request(version, CHAMPION, reason or "mlp deploy promote", seen=seen)
+    return promoting.apply(project, promoting.plan(project, request, progress))
 
 
 def abort(project: Project, reason: str = "") -> Entry:
@@ -88,7 +91,7 @@ def abort(project: Project, reason: str = "") -> Entry:
     return rolling_back.withdraw(project, reason or "mlp deploy abort")
 
 
-def _advance(project: Project, steps: Steps) -> Outcome:
+def _advance(project: Project, steps: Steps, progress: Progress) -> Outcome:
     """Look, decide, and do it."""
     model, version = project.model.name, traffic.current(project).challenger
     with opened(project) as ledger:
@@ -104,15 +107,15 @@ def _advance(project: Project, steps: Steps) -> Outcome:
         traffic.set_share(project, share, reason=f"rollout: {move.reason}")
     elif move.kind == Kind.PROMOTE:
         share = 1.0
-        _promote(project, version, move.reason)
+        _promote(project, progress, version, move.reason, entries[-1].number)
     elif move.kind == Kind.ABORT:
         _take_back(project, version, move.reason)
     return Outcome(model, version, share, move, move.kind == Kind.PROMOTE)
 
 
-def _promote(project: Project, version: str, reason: str) -> None:
+def _promote(project: Project, progress: Progress, version: str, reason: str, seen: int) -> None:
     try:
-        promote(project, f"rollout: {reason}")
+        promote(project, progress, f"rollout: {reason}", seen)
     except GateRefused as e:
         _take_back(project, version, e.message, e.cause)
 
