@@ -10,16 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlp.core import image as images
-from mlp.core.environment import LOCAL
-from mlp.core.errors import ConfigurationError, UsageError
-from mlp.core.nearest import did_you_mean
+from mlp.core.errors import ConfigurationError
 from mlp.core.targets import KubernetesTarget
 from mlp.flows.project import Project
 
 if TYPE_CHECKING:
     from mlp.adapters.wheel import Wheel
-
-_ADD = "mlp targets add NAME looks at a cluster, and writes its section into mlp.yaml"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +64,7 @@ def image(project: Project, target_name: str) -> str:
 
     Raises ConfigurationError where the requirements that it is made from are missing.
     """
-    target = _target(project, target_name)[1]
+    target = project.target(target_name)
     if images.reference(target.image).fixed:
         return target.image
     return _recipe(project, target, target.build.base, target.build.flags).image
@@ -91,7 +87,8 @@ def plan(
     """
     from mlp.adapters import images as door
 
-    name, target = _target(project, target_name)
+    name = target_name or project.only_target()
+    target = project.target(name)
     if images.reference(target.image).fixed:
         why = f"mlp.yaml names it with its {'digest' if '@' in target.image else 'tag'}"
         return Plan(name, target.image, f"{why}: it is taken as it is", launched=target.image)
@@ -143,23 +140,6 @@ def build(planned: Plan, progress: Callable[[str], None]) -> Result:
         builder.push(planned.image, planned.push_flags, progress)
         pushed = time.monotonic() - started
     return Result(planned.target, planned.image, planned.builder, built, pushed)
-
-
-def _target(project: Project, name: str | None) -> tuple[str, KubernetesTarget]:
-    targets = project.config.targets
-    have = ", ".join(sorted(targets)) or "none"
-    if name is None and len(targets) == 1:
-        return next(iter(targets.items()))
-    if name == LOCAL and name not in targets:
-        raise UsageError("target 'local' is this machine: it needs no image")
-    if name is None and targets:
-        raise UsageError(f"mlp.yaml has several targets: {have}", fix="mlp build TARGET")
-    if name is None:
-        raise ConfigurationError("there is no target in mlp.yaml", fix=_ADD)
-    if name not in targets:
-        near = did_you_mean(name, targets)
-        raise ConfigurationError(f"no target {name!r} in mlp.yaml (have: {have}){near}", fix=_ADD)
-    return name, targets[name]
 
 
 def _recipe(project: Project, target: KubernetesTarget, base: str, flags: Sequence[str]) -> _Recipe:

@@ -12,10 +12,11 @@ from mlp.core.explanation import Explanation
 from mlp.core.identity import stage_run_id
 from mlp.core.job import JobSpec
 from mlp.core.nearest import did_you_mean
+from mlp.core.run_request import Request
 from mlp.core.targets import KubernetesTarget
 from mlp.flows import launching, recording, submission
 from mlp.flows.project import Project
-from mlp.flows.running import Observer, Request, RunResult, execute
+from mlp.flows.running import Observer, RunResult, execute
 
 # So many characters of a run's id are shown everywhere.
 _MIN_RUN = 8
@@ -206,14 +207,9 @@ def _refuse_another_stage(project: Project, spec: JobSpec) -> None:
 
 
 def _targets(project: Project, target: str | None) -> list[str]:
-    known = project.config.targets
     if target is None:
-        return list(known)
-    if target not in known:
-        raise UsageError(
-            f"target {target!r} is not in mlp.yaml (have: {', '.join(known) or 'none'})"
-            f"{did_you_mean(target, known)}"
-        )
+        return list(project.config.targets)
+    project.target(target)
     return [target]
 
 

@@ -5,7 +5,7 @@ import platform
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mlp.adapters import data, lock, machine, statefile
 from mlp.core import config, pipeline
@@ -14,11 +14,9 @@ from mlp.core.errors import ConfigurationError, UsageError
 from mlp.core.layout import RunLayout
 from mlp.core.nearest import did_you_mean
 from mlp.core.pipeline import launch_names
+from mlp.core.run_request import Request
 from mlp.flows import recording
 from mlp.flows.project import Project
-
-if TYPE_CHECKING:
-    from mlp.flows.running import Request
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +32,7 @@ class Launch:
     continues: str | None
 
 
-def resolve(project: Project, request: "Request") -> Launch:
+def resolve(project: Project, request: Request) -> Launch:
     """How `request` is launched. Raises ConfigurationError for a launch of no stage, UsageError for
     a target that is none."""
     launches = _launches(project, request)
@@ -109,7 +107,7 @@ def _planned_job(
     return PlannedJob(stage, name, text, manifests(spec, target))
 
 
-def _launches(project: Project, request: "Request") -> dict[str, dict[str, Any]]:
+def _launches(project: Project, request: Request) -> dict[str, dict[str, Any]]:
     sections = project.config.launch
     launches = {name: launch.model_dump(exclude_unset=True) for name, launch in sections.items()}
     for stage, over in request.launches.items():
@@ -153,17 +151,11 @@ def _target(project: Project, name: str) -> dict[str, Any]:
     """A target as mlp.yaml has it, with the image that `mlp build` makes."""
     from mlp.flows import building
 
-    targets = project.config.targets
-    if name not in targets:
-        have = ", ".join([LOCAL, *sorted(targets)])
-        raise UsageError(
-            f"target {name!r} is not in mlp.yaml (have: {have}){did_you_mean(name, targets)}",
-            fix=f"mlp targets add {name}",
-        )
-    tracking_uri = targets[name].tracking_uri
+    target = project.target(name)
+    tracking_uri = target.tracking_uri
     if tracking_uri is None and project.tracking_uri.startswith("http"):
         tracking_uri = project.tracking_uri
-    return targets[name].model_dump() | {
+    return target.model_dump() | {
         "image": building.image(project, name),
         "tracking_uri": tracking_uri,
     }
@@ -213,7 +205,7 @@ def user() -> str:
     return f"{machine.user()}@{platform.node()}"
 
 
-def checked(project: Project, request: "Request", launch: Launch) -> Launch:
+def checked(project: Project, request: Request, launch: Launch) -> Launch:
     """`launch`, with the targets looked at where a stage runs here before one runs there.
 
     Where the first one that runs has a target, it looks itself, while it packs. Raises
@@ -232,6 +224,6 @@ def checked(project: Project, request: "Request", launch: Launch) -> Launch:
     data.remote_settings(project.root)
     for section in {json.dumps(section): section for section in remote}.values():
         name = str(section["target"])
-        settings = with_gpus(target_checks.find(project, name), section.get("gpus"))
+        settings = with_gpus(project.target(name), section.get("gpus"))
         target_checks.require(project, name, settings, section.get("nodes", 1))
     return replace(launch, header={**launch.header, "checked": time.time()})

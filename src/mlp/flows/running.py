@@ -7,9 +7,8 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from mlp.adapters import data, git, logfile, params, processes
 from mlp.core import environment, runs
@@ -18,6 +17,7 @@ from mlp.core.identity import stage_run_id
 from mlp.core.overrides import Override
 from mlp.core.pipeline import Outcome, PlannedStage, StageState
 from mlp.core.provenance import Provenance
+from mlp.core.run_request import Request
 from mlp.flows import launching, outputs, provenance, recording, shell
 from mlp.flows.project import Project
 from mlp.flows.recording import Delivered, Recording
@@ -31,25 +31,6 @@ _LAST_EXIT_CODE = 128
 _WAIT_IN_CI_S = 120.0
 # Elsewhere whoever waits for the run is not to notice; what is left arrives in the background.
 _WAIT_SHARE = 0.005
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What is asked of a run. `targets` are stages, none for all; `launches` by stage.
-
-    `detach` leaves a stage alone once it is a job of a cluster. `continues` is an earlier run to go
-    on with, whose stage runs as the job `attach`: that one stage and no other is run then.
-    """
-
-    targets: Sequence[str] = ()
-    force: bool = False
-    overrides: Sequence[str] = ()
-    launches: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    command_line: Sequence[str] = ()
-    detach: bool = False
-    show_all_ranks: bool = False
-    continues: str | None = None
-    attach: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,56 +1,25 @@
 """Whether stages can run on a target: looked at from here, and from a pod where that is wanted."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from mlp.adapters import cluster, data
-from mlp.adapters.cluster import Cluster, ForbiddenError, NotFoundError
+from mlp.adapters.cluster import Cluster, NotFoundError
 from mlp.core import image as images
 from mlp.core import target_fit
-from mlp.core.environment import LOCAL
-from mlp.core.errors import ConfigurationError, MlpError, UsageError
+from mlp.core.errors import ConfigurationError, MlpError
 from mlp.core.health import Check, Verdict
-from mlp.core.nearest import did_you_mean
 from mlp.core.targets import KubernetesTarget
-from mlp.flows import building, target_probing
+from mlp.flows import building, target_probing, target_references
 from mlp.flows.project import Project
+from mlp.flows.target_references import Target, judged, unknown
 
 T = TypeVar("T")
 
 # Fewer than the connections that the client keeps open.
 _AT_ONCE = 4
-_SHARED = ("ReadWriteMany", "ReadOnlyMany")
-
-
-@dataclass(frozen=True, slots=True)
-class _Target:
-    """What the checks are about."""
-
-    name: str
-    settings: KubernetesTarget
-    nodes: int
-    connection: Cluster
-
-    @property
-    def namespace(self) -> str:
-        return self.settings.namespace
-
-
-def find(project: Project, name: str) -> KubernetesTarget:
-    """The target `name` of mlp.yaml. Raises UsageError, with those that there are."""
-    targets = project.config.targets
-    if name in targets:
-        return targets[name]
-    if name == LOCAL:
-        raise UsageError("target 'local' is this machine", fix="mlp doctor checks it")
-    have = ", ".join([LOCAL, *sorted(targets)])
-    raise UsageError(
-        f"target {name!r} is not in mlp.yaml (have: {have}){did_you_mean(name, targets)}",
-        fix=f"mlp targets add {name}",
-    )
 
 
 def most_nodes(project: Project, name: str) -> int:
@@ -65,7 +34,7 @@ def check(project: Project, target_name: str, nodes: int, deep: bool) -> list[Ch
 
     Raises UsageError where mlp.yaml has no such target.
     """
-    settings = find(project, target_name)
+    settings = project.target(target_name)
     # DVC is not made for threads: it is read while nothing else is.
     remote = _remote(project)
     found = [*before_launch(project, target_name, settings, nodes, deep=deep), remote]
@@ -102,7 +71,7 @@ def before_launch(
         connection = Cluster(settings.context, settings.namespace)
     except MlpError as e:
         return [_problem("cluster", e)]
-    target = _Target(target_name, settings, nodes, connection)
+    target = Target(target_name, settings, nodes, connection)
     with ThreadPoolExecutor(_AT_ONCE) as threads:
         image = threads.submit(_image, project, target_name, settings)
         found = _cluster(target)
@@ -119,26 +88,10 @@ def _problem(name: str, error: MlpError) -> Check:
     return Check(name, Verdict.PROBLEM, error.message, error.fix, error.cause)
 
 
-def _unknown(name: str, error: MlpError, what: str = "") -> Check:
-    """What the cluster does not tell."""
-    told = f"cannot be known from here{what and f': {what}'}"
-    return Check(name, Verdict.UNKNOWN, told, cause=error.cause or error.message)
-
-
-def _judged(
-    name: str, answer: "Future[T]", judge: Callable[[T], Iterable[Check]], what: str = ""
-) -> list[Check]:
-    """What `judge` says to the cluster's answer; unknown where it gives none."""
-    try:
-        return list(judge(answer.result()))
-    except MlpError as e:
-        return [_unknown(name, e, what)]
-
-
 # --- the cluster --------------------------------------------------------------------------------
 
 
-def _cluster(target: _Target) -> list[Check]:
+def _cluster(target: Target) -> list[Check]:
     """Whether it answers, and has the namespace."""
     try:
         version = cluster.version(target.connection)
@@ -159,13 +112,13 @@ def _cluster(target: _Target) -> list[Check]:
             )
         )
     except MlpError as e:
-        found.append(_unknown("namespace", e, f"whether there is {target.namespace!r}"))
+        found.append(unknown("namespace", e, f"whether there is {target.namespace!r}"))
     else:
         found.append(Check("namespace", Verdict.OK, f"{target.namespace} is there"))
     return found
 
 
-def _inside(target: _Target, threads: ThreadPoolExecutor, deep: bool) -> list[Check]:
+def _inside(target: Target, threads: ThreadPoolExecutor, deep: bool) -> list[Check]:
     """What the namespace and the nodes are like; everything is asked at once."""
     link, settings = target.connection, target.settings
     rights = _rights(target)
@@ -173,12 +126,7 @@ def _inside(target: _Target, threads: ThreadPoolExecutor, deep: bool) -> list[Ch
     ranges = threads.submit(cluster.limit_ranges, link)
     nodes = threads.submit(cluster.nodes, link)
     used = threads.submit(cluster.used, link) if deep else None
-    secrets = {
-        name: threads.submit(cluster.require_secret, link, name) for name in _secrets(target)
-    }
-    claims = threads.submit(cluster.claims, link) if _claims(settings) else None
-    classes = threads.submit(cluster.priority_classes, link) if settings.priority_class else None
-    queues = threads.submit(cluster.queues, link) if settings.queue else None
+    references = target_references.ask(target, threads)
 
     def fits(found: Sequence[target_fit.Node]) -> Iterable[Check]:
         taken = _or_none(used) if used else None
@@ -192,18 +140,12 @@ def _inside(target: _Target, threads: ThreadPoolExecutor, deep: bool) -> list[Ch
         yield check
 
     found = [rights]
-    found += _judged(
+    found += judged(
         "quota", quotas, lambda q: target_fit.quota(target.name, settings, target.nodes, q)
     )
-    found += _judged("limits", ranges, lambda r: target_fit.limits(target.name, settings, r))
-    found += _secrets_there(target, secrets)
-    if claims:
-        found += _judged("claims", claims, lambda c: _claims_usable(target, c))
-    if classes:
-        found += _judged("priority", classes, lambda names: _priority(target, names))
-    if queues:
-        found += _judged("queue", queues, lambda q: _queue(target, q))
-    found += _judged("nodes", nodes, fits, "whether any node is large enough")
+    found += judged("limits", ranges, lambda r: target_fit.limits(target.name, settings, r))
+    found += references()
+    found += judged("nodes", nodes, fits, "whether any node is large enough")
     return found
 
 
@@ -220,11 +162,11 @@ def _or_none(answer: "Future[T]") -> T | None:
         return None
 
 
-def _rights(target: _Target) -> Check:
+def _rights(target: Target) -> Check:
     try:
         missing = cluster.missing(target.connection)
     except MlpError as e:
-        return _unknown("rights", e)
+        return unknown("rights", e)
     if not missing:
         return Check("rights", Verdict.OK, f"all that mlp needs in {target.namespace}")
     verbs: dict[str, list[str]] = {}
@@ -238,160 +180,6 @@ def _rights(target: _Target) -> Check:
         f"you may not do all that mlp needs in {target.namespace}; missing are {lacking}",
         fix="ask whoever runs the cluster for the Role in docs/role.yaml",
     )
-
-
-# --- what the pods refer to ---------------------------------------------------------------------
-
-
-def _secrets(target: _Target) -> list[str]:
-    settings = target.settings
-    names = [*settings.secrets, *settings.secret_files, *settings.image_pull_secrets]
-    return list(dict.fromkeys(names))
-
-
-def _secrets_there(target: _Target, answers: "Mapping[str, Future[None]]") -> Iterator[Check]:
-    there, hidden = [], []
-    for name, answer in answers.items():
-        try:
-            answer.result()
-            there.append(name)
-        except NotFoundError:
-            kind = "docker-registry" if name in target.settings.image_pull_secrets else "generic"
-            how = "--from-literal=KEY=VALUE" if kind == "generic" else "--docker-server=REGISTRY …"
-            yield Check(
-                "secrets",
-                Verdict.PROBLEM,
-                f"there is no Secret {name!r} in namespace {target.namespace}",
-                fix=f"kubectl create secret {kind} {name} --namespace {target.namespace} {how}",
-            )
-        except ForbiddenError:
-            hidden.append(name)
-        except MlpError as e:
-            yield _unknown("secrets", e, f"whether there is {name}")
-    if hidden:
-        names = ", ".join(hidden)
-        yield Check(
-            "secrets",
-            Verdict.UNKNOWN,
-            f"cannot be known from here: whether there is {names} (you may not read Secrets)",
-        )
-    if there:
-        yield Check("secrets", Verdict.OK, f"{', '.join(there)}: there")
-
-
-def _claims(settings: KubernetesTarget) -> list[str]:
-    claims = [volume.claim for volume in settings.volumes]
-    if settings.checkpoints and "://" not in settings.checkpoints:
-        claims.append(settings.checkpoints)
-    return list(dict.fromkeys(claims))
-
-
-def _claims_usable(target: _Target, found: Mapping[str, Any]) -> Iterator[Check]:
-    good = []
-    for name in _claims(target.settings):
-        wrong = _claim_wrong(target, name, found)
-        if wrong is None:
-            good.append(name)
-        else:
-            yield wrong
-    if good:
-        yield Check("claims", Verdict.OK, f"{', '.join(good)}: there")
-
-
-def _claim_wrong(target: _Target, name: str, found: Mapping[str, Any]) -> Check | None:
-    if name not in found:
-        have = ", ".join(sorted(found)) or "none"
-        return Check(
-            "claims",
-            Verdict.PROBLEM,
-            f"there is no volume claim {name!r} in namespace {target.namespace} (have: {have})"
-            f"{did_you_mean(name, found)}",
-            fix=f"make it, or mend its name under targets.{target.name} in mlp.yaml",
-        )
-    claim = found[name]
-    modes = claim["spec"].get("accessModes", ())
-    if target.nodes > 1 and not any(mode in _SHARED for mode in modes):
-        return Check(
-            "claims",
-            Verdict.PROBLEM,
-            f"volume claim {name!r} can be mounted by one node at a time ({', '.join(modes)}),"
-            f" and the job has {target.nodes}",
-            fix="use a claim with access mode ReadWriteMany, or --nodes 1",
-        )
-    phase = claim.get("status", {}).get("phase", "Pending")
-    if phase == "Bound":
-        return None
-    if phase == "Pending":
-        try:
-            modes_by_class = cluster.storage_classes(target.connection)
-        except MlpError as e:
-            return _unknown("claims", e, f"whether {name}, which is not bound yet, waits for a pod")
-        kind = claim["spec"].get("storageClassName", "")
-        if modes_by_class.get(kind) == "WaitForFirstConsumer":
-            return None
-    return Check(
-        "claims",
-        Verdict.PROBLEM,
-        f"volume claim {name!r} has no volume: it is {phase}",
-        fix=f"kubectl describe pvc {name} --namespace {target.namespace}",
-    )
-
-
-def _priority(target: _Target, names: Sequence[str]) -> Iterator[Check]:
-    name = str(target.settings.priority_class)
-    if name in names:
-        yield Check("priority", Verdict.OK, f"class {name} is there")
-        return
-    yield Check(
-        "priority",
-        Verdict.PROBLEM,
-        f"the cluster has no priority class {name!r} (have: {', '.join(sorted(names))})"
-        f"{did_you_mean(name, names)}",
-        fix=f"mend targets.{target.name}.priority_class in mlp.yaml",
-    )
-
-
-def _queue(target: _Target, queues: Mapping[str, Any] | None) -> Iterator[Check]:
-    name = str(target.settings.queue)
-    fix = f"mend targets.{target.name}.queue in mlp.yaml"
-    if queues is None:
-        yield Check(
-            "queue",
-            Verdict.PROBLEM,
-            f"Kueue is not installed in the cluster: a job in queue {name!r} would wait for ever",
-            fix=f"remove targets.{target.name}.queue from mlp.yaml, or install Kueue",
-        )
-    elif name not in queues:
-        have = ", ".join(sorted(queues)) or "none"
-        yield Check(
-            "queue",
-            Verdict.PROBLEM,
-            f"namespace {target.namespace} has no LocalQueue {name!r} (have: {have})"
-            f"{did_you_mean(name, queues)}",
-            fix=fix,
-        )
-    else:
-        conditions = queues[name].get("status", {}).get("conditions", ())
-        down = [c for c in conditions if c["type"] == "Active" and c["status"] == "False"]
-        if down:
-            yield Check(
-                "queue",
-                Verdict.PROBLEM,
-                f"LocalQueue {name!r} lets nothing in",
-                fix=f"kubectl describe localqueue {name} --namespace {target.namespace}",
-                cause=str(down[0].get("message", "")),
-            )
-        else:
-            yield Check("queue", Verdict.OK, f"LocalQueue {name} is there{_waiting(queues[name])}")
-
-
-def _waiting(queue: Mapping[str, Any]) -> str:
-    """How many jobs are in front of a new one, as far as Kueue counts them."""
-    status = queue.get("status", {})
-    pending, admitted = status.get("pendingWorkloads"), status.get("admittedWorkloads")
-    if pending is None:
-        return ""
-    return f": {pending} wait in it" + (f", {admitted} were let in" if admitted else "")
 
 
 # --- image and data -----------------------------------------------------------------------------

@@ -1,0 +1,24 @@
+"""What somebody asks for when a pipeline is to run."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked of a run. `targets` are stages, none for all; `launches` by stage.
+
+    `detach` leaves a stage alone once it is a job of a cluster. `continues` is an earlier run to go
+    on with, whose stage runs as the job `attach`: that one stage and no other is run then.
+    """
+
+    targets: Sequence[str] = ()
+    force: bool = False
+    overrides: Sequence[str] = ()
+    launches: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    command_line: Sequence[str] = ()
+    detach: bool = False
+    show_all_ranks: bool = False
+    continues: str | None = None
+    attach: str | None = None
