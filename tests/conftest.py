@@ -1,6 +1,8 @@
 """Real projects for the tests: git, DVC and MLflow on SQLite, driven through the command line."""
 
+import contextlib
 import fcntl
+import io
 import json
 import os
 import select
@@ -17,6 +19,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from mlp.cli import main
 from mlp.core.runs import Tag
 from mlp.runtime import recorder
 
@@ -88,6 +91,19 @@ class Done:
         return json.loads(self.out)
 
 
+def called(directory: Path, *arguments: str) -> Done:
+    """What a command line does in this process and that directory."""
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        contextlib.chdir(directory),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        code = main.call(list(arguments))
+    assert "this is a bug in mlp" not in err.getvalue(), err.getvalue()
+    return Done(code, out.getvalue(), err.getvalue())
+
+
 def single(name: str, command: str, **more: Any) -> str:
     """A dvc.yaml with one stage; JSON is YAML, so that any name and command is quoted rightly."""
     return json.dumps({"stages": {name: {"cmd": command, **more}}})
@@ -125,6 +141,10 @@ class Project:
         for sign in ("cli/main.py", "this is a bug in mlp"):  # a stage may have its own tracebacks
             assert sign not in done.err, done.err
         return done
+
+    def call(self, *arguments: str) -> Done:
+        """`mlp ARGUMENTS` in this process, which has imported long ago what takes seconds."""
+        return called(self.root, *arguments)
 
     def tool(self, *command: str, cwd: Path | None = None) -> str:
         """What git, dvc or another program prints; it is to succeed."""
@@ -307,8 +327,8 @@ def project(make_project: Make) -> Project:
 def make_shared_project(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Make:
     """The same for a project that the tests of a module only read."""
 
-    def make(files: Mapping[str, str] | None = None) -> Project:
+    def make(files: Mapping[str, str] | None = None, commit: bool = True) -> Project:
         folder = tmp_path_factory.mktemp("module")
-        return build(shared, folder / "project", folder / "home", files or {}, True)
+        return build(shared, folder / "project", folder / "home", files or {}, commit)
 
     return make

@@ -14,6 +14,7 @@ from mlp.cli.comparison import diff_text, why_text
 from mlp.core import blame, contrast
 from mlp.core.comparison import Difference, RunState
 from mlp.core.provenance import Provenance
+from mlp.core.run_request import Request
 from mlp.core.runs import RunRecord, Tag
 from mlp.flows import comparing, project, running, syncing
 
@@ -237,7 +238,7 @@ def test_recorded_runs_are_compared_by_their_references(root: Path) -> None:
     ids = []
     for lr in (0.5, 0.25):
         _write(root / "params.json", f'{{"lr": {lr}}}')
-        result = running.execute(loaded, running.Request(), lambda _: None)
+        result = running.execute(loaded, Request(), lambda _: None)
         ids.append(result.run_id)
         assert syncing.catch_up(loaded) == []
     found = comparing.why(loaded, ids[0][:10], "last", "f1")

@@ -26,6 +26,8 @@ from mlp.core.runs import Tag
 from mlp.runtime import recorder
 from tests.conftest import BIN, Make, Project, Recorded, single
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = """
 import mlflow, mlp
 for step in range(2500):

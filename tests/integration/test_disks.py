@@ -8,6 +8,8 @@ import pytest
 
 from tests.conftest import Make, single
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = """
 import errno, os, sys
 import mlp

@@ -1,10 +1,8 @@
 import http.server
 import json
-import os
 import shutil
 import sqlite3
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,8 +14,9 @@ from typing import Any
 import pytest
 
 from mlp.cli.main import call
+from tests.conftest import Make, Project, single
 
-MLP = str(Path(sys.executable).parent / "mlp")
+pytestmark = pytest.mark.slow
 
 
 def git(*arguments: str, cwd: Path) -> str:
@@ -29,24 +28,21 @@ def git(*arguments: str, cwd: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made(make_shared_project: Make) -> Project:
     """A project that has run once."""
-    root = tmp_path_factory.mktemp("made")
-    git("init", "-q", cwd=root)
-    subprocess.run(["dvc", "init", "-q"], cwd=root, check=True)
-    (root / "dvc.yaml").write_text("stages:\n  train: {cmd: 'echo a > a.txt', outs: [a.txt]}\n")
-    (root / "mlp.yaml").write_text("project: p\n")
-    (root / ".gitignore").write_text("mlflow.db\na.txt\n")
-    git("add", "-A", cwd=root)
-    git("commit", "-qm", "first", cwd=root)
-    subprocess.run([MLP, "run"], cwd=root, check=True, env={**os.environ, "CI": "1"})
-    return root
+    stages = single("train", "echo a > a.txt", outs=["a.txt"])
+    ignored = "mlflow.db\na.txt\n"
+    project = make_shared_project(
+        {"dvc.yaml": stages, "mlp.yaml": "project: p\n", ".gitignore": ignored}
+    )
+    assert project.mlp("run", CI="1").code == 0
+    return project
 
 
 @pytest.fixture
-def project(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def project(made: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     root = tmp_path / "project"
-    shutil.copytree(made, root)
+    shutil.copytree(made.root, root)
     monkeypatch.chdir(root)
     return root
 

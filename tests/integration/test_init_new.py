@@ -35,7 +35,8 @@ def run(*command: str, cwd: Path) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("template", ["tabular", pytest.param("lightning", marks=pytest.mark.e2e)])
+@pytest.mark.e2e
+@pytest.mark.parametrize("template", ["tabular", "lightning"])
 def test_a_new_project_runs_with_bare_dvc_and_pytest(template: str, nowhere: Path) -> None:
     assert call(["init", "p", "--template", template]) == 0
     project = nowhere / "p"

@@ -13,6 +13,8 @@ import pytest
 
 from tests.conftest import Make, Project, single
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = """
 import os, subprocess, sys
 import mlp

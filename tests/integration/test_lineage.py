@@ -1,16 +1,14 @@
 import json
-import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mlp.cli.main import call
+from tests.conftest import Make, Project
 
-MLP = str(Path(sys.executable).parent / "mlp")
 PIPELINE = """
 stages:
   split:
@@ -38,33 +36,27 @@ def git(*arguments: str, cwd: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made(make_shared_project: Make) -> Project:
     """A project that has run once, with data of `dvc add` at its beginning."""
-    root = tmp_path_factory.mktemp("made")
-    git("init", "-q", cwd=root)
-    subprocess.run(["dvc", "init", "-q"], cwd=root, check=True)
-    files = {
-        "dvc.yaml": PIPELINE,
-        "params.yaml": "train: {lr: 0.1}\n",
-        "mlp.yaml": "project: p\n",
-        "raw/data.csv": "a,b\n1,2\n",
-        "src/split.py": "# nothing\n",
-        ".gitignore": "mlflow.db\nmlartifacts\n",
-    }
-    for name, text in files.items():
-        (root / name).parent.mkdir(exist_ok=True)
-        (root / name).write_text(text)
-    subprocess.run(["dvc", "add", "-q", "raw/data.csv"], cwd=root, check=True)
-    git("add", "-A", cwd=root)
-    git("commit", "-qm", "first", cwd=root)
-    subprocess.run([MLP, "run"], cwd=root, check=True, env={**os.environ, "CI": "1"})
-    return root
+    project = make_shared_project(
+        {
+            "dvc.yaml": PIPELINE,
+            "params.yaml": "train: {lr: 0.1}\n",
+            "raw/data.csv": "a,b\n1,2\n",
+            "src/split.py": "# nothing\n",
+        },
+        commit=False,
+    )
+    project.tool("dvc", "add", "-q", "raw/data.csv")
+    project.commit("first")
+    assert project.mlp("run", CI="1").code == 0
+    return project
 
 
 @pytest.fixture
-def project(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def project(made: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     root = tmp_path / "project"
-    shutil.copytree(made, root)
+    shutil.copytree(made.root, root)
     monkeypatch.chdir(root)
     return root
 

@@ -7,6 +7,8 @@ import pytest
 from mlp.core.runs import Tag
 from tests.conftest import Done, Make, Project, Recorded
 
+pytestmark = pytest.mark.slow
+
 SCRIPTS = {
     "plain.py": """
 import os

@@ -7,6 +7,8 @@ import pytest
 
 from tests.conftest import Done, Make, Project, single
 
+pytestmark = pytest.mark.slow
+
 TOKEN = "tok-5f3a9b\\\"'é$x"  # with what JSON and a shell have to quote
 GIT, GIT_TOKEN, DVC, TRACKING = "gitpass77", "ghp_abcdefgh", "dvcpass88", "trackpass99"
 SECRETS = (TOKEN, GIT, GIT_TOKEN, DVC, TRACKING)

@@ -1,6 +1,10 @@
 """A stage on several processes: one run, recorded by rank 0."""
 
+import pytest
+
 from tests.conftest import Make, Project, single
+
+pytestmark = pytest.mark.slow
 
 MLP_YAML = "project: demo\nlaunch: {train: {processes_per_node: 2, log_all_ranks: %s}}\n"
 SCRIPT = """

@@ -10,6 +10,8 @@ import pytest
 
 from tests.conftest import Make, single
 
+pytestmark = pytest.mark.slow
+
 # Trains 2 epochs of 20 steps. Of the rank and the step that are named, the first life is asked to
 # end: as a pod's deletion does it.
 SCRIPT = """

@@ -1,5 +1,4 @@
 import json
-import os
 import shutil
 import signal
 import socket
@@ -14,26 +13,26 @@ from urllib.request import Request, urlopen
 import pytest
 
 from mlp.cli.main import call
+from tests.conftest import Make, Project, single
+
+pytestmark = pytest.mark.slow
 
 MLP = str(Path(sys.executable).parent / "mlp")
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made(make_shared_project: Make) -> Project:
     """A project that has run once."""
-    root = tmp_path_factory.mktemp("made")
-    subprocess.run(["git", "init", "-q"], cwd=root, check=True)
-    subprocess.run(["dvc", "init", "-q"], cwd=root, check=True)
-    (root / "dvc.yaml").write_text("stages:\n  make: {cmd: 'echo a > a.txt', outs: [a.txt]}\n")
-    (root / "mlp.yaml").write_text("project: p q\n")
-    subprocess.run([MLP, "run"], cwd=root, check=True, env={**os.environ, "CI": "1"})
-    return root
+    stages = single("make", "echo a > a.txt", outs=["a.txt"])
+    project = make_shared_project({"dvc.yaml": stages, "mlp.yaml": "project: p q\n"})
+    assert project.mlp("run", CI="1").code == 0
+    return project
 
 
 @pytest.fixture
-def project(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def project(made: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     root = tmp_path / "project"
-    shutil.copytree(made, root)
+    shutil.copytree(made.root, root)
     monkeypatch.chdir(root)
     return root
 

@@ -67,3 +67,21 @@ def test_a_wrong_call_is_answered_with_what_is_right(
 ) -> None:
     assert call(arguments) == 2
     assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["models", "promote", "1", "--reason", "\udcff"],
+        ["models", "promote", "1", "--reason=\udcff"],
+        ["models", "register", "ab\udcff"],
+        ["init", "\udcff"],
+        ["\udcff"],
+    ],
+)
+def test_what_is_no_text_is_a_wrong_call(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As `$'\\xff'` comes from a shell: no database and no JSON could keep it."""
+    assert call(arguments) == 2
+    assert "\\xff' is no text in UTF-8" in capsys.readouterr().err

@@ -106,6 +106,34 @@ def test_an_unknown_key_anywhere_is_told_with_its_line(
     assert repr(".".join([*section[2 if section[:1] == ("envs",) else 0 :], key])) in mistake
 
 
+@pytest.mark.parametrize(
+    ("text", "have"),
+    [
+        ("model: {name: m, nam: p}", "(have: name, task, primary, "),
+        ("model: {name: m, gates: {metrics: {f1: {mni: 1}}}}", "(have: min, max), did you mean"),
+        ("targets: {gpu: {kind: kubernetes, image: i, imag: x}}", "(have: kind, context, "),
+        ("targets: {gpu: {kind: kubernetes, image: i, resources: {gp: 1}}}", "(have: gpu, "),
+        ("launch: {train: {nods: 1}}", "(have: target, strategy, "),
+        ("deploy: {resources: {gpus: 1}}", "(have: "),
+    ],
+)
+def test_an_unknown_key_is_answered_with_those_of_its_section(text: str, have: str) -> None:
+    (mistake,) = refused(f"project: x\n{text}\n")
+    assert have in mistake
+    assert ("target, strategy" in mistake) == text.startswith("launch")
+
+
+def test_a_setting_with_an_unknown_key_is_answered_with_those_of_its_section() -> None:
+    (mistake,) = refused("project: x\nmodel: {name: m}", settings=["model.nam=a"])
+    assert "(have: name, task, " in mistake and "did you mean 'name'?" in mistake
+
+
+def test_a_models_name_is_no_longer_than_the_ledger_keeps() -> None:
+    assert parse(f"project: x\nmodel: {{name: {'m' * 255}}}").model is not None
+    (mistake,) = refused(f"project: x\nmodel: {{name: {'m' * 256}}}")
+    assert "model.name" in mistake and "255" in mistake
+
+
 @pytest.mark.parametrize("key", ["no", "1", "null", "2024-01-01"])
 def test_a_key_that_yaml_takes_for_something_else_is_told(key: str) -> None:
     (mistake,) = refused(f"project: x\n{key}: y\n")
@@ -157,6 +185,24 @@ def test_any_text_is_a_configuration_or_a_list_of_mistakes(text: str) -> None:
 def test_an_environment_that_is_not_there_is_told_with_those_that_are() -> None:
     with pytest.raises(ConfigurationError, match=r"'prd' is not in mlp.yaml \(have: prod\), did"):
         parse(FULL, env="prd")
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("serve.challenger_memory=12", "it should be at least 64Mi"),
+        ("serve.challenger_memory=63Mi", "it should be at least 64Mi"),
+        ("serve.log='s3://'", "it should be a folder, or an address such as s3://BUCKET/PATH"),
+        ("serve.log='s3:///'", "s3://BUCKET/PATH"),
+        ("serve.log='://b'", "s3://BUCKET/PATH"),
+        ("serve.log=''", "s3://BUCKET/PATH"),
+    ],
+)
+def test_what_a_server_could_not_work_with_is_refused(setting: str, words: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        parse(FULL, settings=[setting])
+    assert words in caught.value.cause and setting.partition("=")[0] in caught.value.cause
+    parse(FULL, settings=["serve.challenger_memory=64Mi", "serve.log=s3://b"])
 
 
 @pytest.mark.parametrize("setting", ["a", "=1", "tracking.uri=[", "tracking.urj=x", "launch=1"])
