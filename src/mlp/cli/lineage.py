@@ -95,11 +95,11 @@ def _origin(origin: "Origin") -> str:
 
 
 def _run(run: "Producer | None") -> str:
-    import time
+    from mlp.cli import render
 
     if run is None:
         return "no run of mlp is known to have done this"
-    at = time.strftime("%Y-%m-%d %H:%M", time.localtime(run.started))
+    at = render.minute(run.started)
     commit = f", commit {run.commit[:8]}" if run.commit else ""
     dirty = " with uncommitted changes" if run.dirty else ""
     return f"run {run.run_id[:8]} of {at}{commit}{dirty}"

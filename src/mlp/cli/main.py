@@ -1,6 +1,7 @@
 """The command line's root: finds the verb's file, and turns errors into words and exit codes."""
 
 import importlib
+import os
 import sys
 from typing import Any
 
@@ -93,6 +94,7 @@ def call(arguments: list[str], **extra: Any) -> int:
     6 the user's own code failed, 130 interrupted.
     """
     try:
+        _refuse_what_is_no_text(arguments)
         result = mlp.main(args=arguments, prog_name="mlp", standalone_mode=False, **extra)
     except click.exceptions.Exit as e:
         return e.exit_code
@@ -107,6 +109,15 @@ def call(arguments: list[str], **extra: Any) -> int:
     except Exception as e:  # noqa: BLE001 - the last door: whatever comes here is our bug
         return _report_bug(e, "--traceback" in arguments)
     return result if isinstance(result, int) else 0
+
+
+def _refuse_what_is_no_text(arguments: list[str]) -> None:
+    """No database, JSON or YAML that an argument goes to could keep it."""
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError as e:
+            raise click.UsageError(f"{os.fsencode(argument)!r} is no text in UTF-8") from e
 
 
 def _report(error: MlpError | OSError, traceback: bool) -> int:
@@ -134,7 +145,6 @@ def _report_bug(error: Exception, traceback: bool) -> int:
 
 
 def _print_traceback(error: Exception) -> None:
-    import os
     import traceback
 
     from mlp.core.secrets import Masker

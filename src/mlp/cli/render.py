@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -80,6 +81,16 @@ def size(count: int | None) -> str:
             return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
         number /= 1000
     return f"{number:.1f} TB"
+
+
+def moment(at: float) -> str:
+    """A time for people, as their own clocks have it: 2026-11-25 08:00:00."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
+
+
+def minute(at: float) -> str:
+    """The same without the seconds."""
+    return moment(at)[:-3]
 
 
 def duration(seconds: float | None) -> str:

@@ -34,8 +34,8 @@ def command(
     With --target, the STAGEs (or all) run there; without, each where mlp.yaml says.
     """
     from mlp.cli import runner
+    from mlp.core.run_request import Request
     from mlp.flows import project, training
-    from mlp.flows.running import Request
 
     loaded = project.load(env=env, settings=settings)
     request = Request(

@@ -10,10 +10,11 @@ from types import FrameType
 from mlp.cli import render
 from mlp.core.manifests import as_yaml
 from mlp.core.pipeline import Outcome
+from mlp.core.run_request import Request
 from mlp.core.secrets import mask_urls
 from mlp.flows import running
 from mlp.flows.project import Project
-from mlp.flows.running import Progress, Request, RunPlan, RunResult
+from mlp.flows.running import Progress, RunPlan, RunResult
 
 _WORDS = {
     Outcome.RAN: "done",

@@ -90,7 +90,7 @@ def _run(run: "LocalRun | None") -> str:
 
     if run is None:
         return "none here"
-    started = time.strftime("%Y-%m-%d %H:%M", time.localtime(run.started))
+    started = render.minute(run.started)
     words = {
         "RUNNING": f"is going on for {render.duration(time.time() - run.started)}",
         "KILLED": "was ended before its end",

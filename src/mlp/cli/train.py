@@ -41,8 +41,8 @@ def command(
     STAGE is the stage called `train`, or the only one under `launch` in mlp.yaml, unless named.
     """
     from mlp.cli import runner
+    from mlp.core.run_request import Request
     from mlp.flows import project, training
-    from mlp.flows.running import Request
 
     loaded = project.load(env=env, settings=settings)
     chosen = training.stage(loaded, stage)

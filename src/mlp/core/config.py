@@ -1,7 +1,8 @@
 """`mlp.yaml` as typed, frozen data. Every mistake in it is found at once, with its place."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from types import NoneType
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, Field, ValidationError
 
@@ -187,20 +188,23 @@ def _literals(expected: str) -> list[str]:
 
 def _keys(model: type[BaseModel], path: Path) -> list[str]:
     """The keys that the section at `path` knows."""
-    current: Any = model
+    section: Any = model
     for part in path:
-        if not (isinstance(current, type) and issubclass(current, BaseModel)):
-            break
-        field = current.model_fields.get(str(part))
-        current = _section(field.annotation) if field else None
-    known = isinstance(current, type) and issubclass(current, BaseModel)
-    return list(current.model_fields if known else Launch.model_fields)
+        if _is_section(section):
+            section = _without_none(section.model_fields[str(part)].annotation)
+        else:  # `Mapping[str, Launch]`: the part is a name, and what it names is of the last type
+            section = get_args(section)[-1]
+    return list(section.model_fields)
 
 
-def _section(annotation: Any) -> Any:
-    """The model in an annotation such as `Tracking` or `Mapping[str, Launch]`."""
-    arguments = getattr(annotation, "__args__", ())
-    return _section(arguments[-1]) if arguments else annotation
+def _is_section(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def _without_none(annotation: Any) -> Any:
+    """`Model` of `Model | None`."""
+    types = get_args(annotation)
+    return types[0] if len(types) == 2 and types[1] is NoneType else annotation
 
 
 def _refused(mistakes: Sequence[str]) -> ConfigurationError:

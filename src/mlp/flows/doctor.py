@@ -41,7 +41,7 @@ def examine(
     """
     loaded, mistakes = _project(start, env, settings)
     if loaded and target is not None:
-        target_checks.find(loaded, target)
+        loaded.target(target)
     root = loaded.root if loaded else _root(start)
     launches = loaded.config.launch if loaded else {}
     several = any(x.strategy != "single" or x.processes_per_node > 1 for x in launches.values())

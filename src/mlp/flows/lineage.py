@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from mlp.adapters import data, git, tracking
+from mlp.adapters.tracking import registry
 from mlp.core.contrast import overlap
 from mlp.core.errors import ConfigurationError, MlpError, UsageError
 from mlp.core.nearest import did_you_mean
@@ -310,7 +311,7 @@ class _Walk:
         """The run that did the stage's work, so far as MLflow can be asked."""
         project = self.project
         uri = project.tracking_uri
-        if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
+        if not registry.there(uri):
             self.runs_unknown = "no run was recorded here yet"
         if self.runs_unknown or any(out.digest is None for out in stage.outs):
             return None

@@ -7,11 +7,13 @@ from pathlib import Path
 
 from mlp.core import config as configuration
 from mlp.core.config import Config
-from mlp.core.environment import STATE, TRACKING_URI
-from mlp.core.errors import ConfigurationError
+from mlp.core.environment import LOCAL, STATE, TRACKING_URI
+from mlp.core.errors import ConfigurationError, UsageError
 from mlp.core.layout import Layout
 from mlp.core.model import Model
-from mlp.core.tracking_uri import absolute
+from mlp.core.nearest import did_you_mean
+from mlp.core.targets import KubernetesTarget
+from mlp.core.tracking_uri import absolute, refuse_odd
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,18 +55,49 @@ class Project:
             )
         return self.config.model
 
+    def target(self, name: str) -> KubernetesTarget:
+        """The target of that name. Raises UsageError, with those that there are."""
+        targets = self.config.targets
+        if name in targets:
+            return targets[name]
+        clusters = ", ".join(sorted(targets)) or "none"
+        if name == LOCAL:
+            raise UsageError(
+                f"target 'local' is this machine: this needs a cluster (have: {clusters})",
+                fix="mlp targets add NAME adds one; mlp doctor checks this machine",
+            )
+        have = ", ".join([LOCAL, *sorted(targets)])
+        raise UsageError(
+            f"target {name!r} is not in mlp.yaml (have: {have}){did_you_mean(name, targets)}",
+            fix=f"mlp targets add {name}",
+        )
+
+    def only_target(self) -> str:
+        """The name of the only target.
+
+        Raises UsageError where there are several, ConfigurationError where there is none.
+        """
+        if len(self.config.targets) == 1:
+            return next(iter(self.config.targets))
+        if not self.config.targets:
+            raise ConfigurationError("there is no target in mlp.yaml", fix="mlp targets add NAME")
+        have = ", ".join(sorted(self.config.targets))
+        raise UsageError(f"mlp.yaml has several targets: name one (have: {have})")
+
 
 def load(
     start: Path | None = None, *, env: str | None = None, settings: Sequence[str] = ()
 ) -> Project:
     """The project around `start` (the working directory).
 
-    Raises ConfigurationError where there is none or its mlp.yaml has mistakes.
+    Raises ConfigurationError where there is none, it cannot be where it is, or its mlp.yaml has
+    mistakes.
     """
     start = (start or Path.cwd()).absolute()
     for folder in (start, *start.parents):
         layout = Layout(folder)
         if layout.config.is_file():
+            refuse_odd(folder)
             text = layout.config.read_text(encoding="utf-8", errors="replace")
             parsed = configuration.parse(text, "mlp.yaml", env, settings)
             return Project(layout, parsed, env, tuple(settings))

@@ -14,6 +14,7 @@ from mlp.core.errors import ConfigurationError, UsageError
 from mlp.core.layout import Layout
 from mlp.core.naming import project_name, yaml_text
 from mlp.core.nearest import did_you_mean
+from mlp.core.tracking_uri import refuse_odd
 
 # In the message of each commit that holds a template as it was rendered, and nothing else.
 TRAILER = "Mlp-Template"
@@ -43,9 +44,11 @@ class Plan:
 def plan(path: Path, template: str, *, folder: Path | None = None) -> Plan:
     """A new project at `path`, from a template of `folder` (those that mlp ships).
 
-    Raises UsageError for a template that there is not, ConfigurationError where `path` is taken.
+    Raises UsageError for a template that there is not, ConfigurationError where `path` is taken or
+    no project can be.
     """
     root = path.resolve()
+    refuse_odd(root)
     project = project_name(root)
     folder = folder or assets.templates()
     known(template, folder)
@@ -149,8 +152,8 @@ def _all_or_nothing(root: Path) -> Iterator[None]:
 def plan_adoption(path: Path) -> Plan:
     """mlp.yaml for the DVC project around `path`; nothing else is to change there.
 
-    Raises ConfigurationError where there is no git repository, DVC project or stage, or where it
-    has an mlp.yaml.
+    Raises ConfigurationError where there is no git repository, DVC project or stage, where it has
+    an mlp.yaml, or no project can be.
     """
     start = path.resolve()
     root = data.root(start)
@@ -161,6 +164,7 @@ def plan_adoption(path: Path) -> Plan:
         )
     if root is None:
         raise ConfigurationError(f"{start} is not in a DVC project", fix="dvc init")
+    refuse_odd(root)
     layout = Layout(root)
     if os.path.lexists(layout.config):
         raise ConfigurationError(f"there is an mlp.yaml in {root}", fix="mlp run")

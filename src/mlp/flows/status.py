@@ -12,10 +12,10 @@ from mlp.adapters import git, journal, lock
 from mlp.core.errors import MlpError, from_os_error
 from mlp.core.layout import Layout, RunLayout
 from mlp.core.pipeline import PlannedStage
+from mlp.core.run_request import Request
 from mlp.core.secrets import mask_urls
 from mlp.flows import recording, running
 from mlp.flows.project import Project
-from mlp.flows.running import Request
 
 
 @dataclass(frozen=True, slots=True)

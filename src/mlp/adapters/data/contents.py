@@ -3,15 +3,12 @@
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from mlp.core.errors import ConfigurationError
-from mlp.core.pipeline import StageState
-
-if TYPE_CHECKING:
-    pass
 from mlp.adapters.data.pipeline import is_pipeline, state_of
 from mlp.adapters.data.project import opened
+from mlp.core.errors import ConfigurationError
+from mlp.core.pipeline import StageState
 
 
 def metrics(path: Path) -> dict[str, dict[str, Any]]:

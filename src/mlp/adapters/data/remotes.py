@@ -3,16 +3,12 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from mlp.core.errors import MlpError
-from mlp.core.secrets import mask_urls
-
-if TYPE_CHECKING:
-    pass
 from mlp.adapters.data.errors import translated
 from mlp.adapters.data.pipeline import is_pipeline
 from mlp.adapters.data.project import opened
+from mlp.core.errors import MlpError
+from mlp.core.secrets import mask_urls
 
 
 def share_cache(source: Path, target: Path) -> None:

@@ -14,6 +14,7 @@ from mlp.adapters.tracking.models import deliver_model
 from mlp.core.errors import RemoteError
 from mlp.core.events import Event
 from mlp.core.runs import Tag
+from mlp.core.tracking_uri import artifacts_beside
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric, Param, RunTag
@@ -97,7 +98,7 @@ class Delivery:
         location = None
         if self._uri.startswith("sqlite:///"):
             # MLflow's default is relative to whatever directory the process happens to be in.
-            folder = Path(self._uri.removeprefix("sqlite:///")).parent / "mlartifacts"
+            folder = artifacts_beside(self._uri)
             location = str(folder)
             _ignore_itself(folder)
         return str(self._client.create_experiment(name, artifact_location=location))

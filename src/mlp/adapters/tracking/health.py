@@ -9,6 +9,7 @@ from pathlib import Path
 from mlp.adapters.tracking.connection import client, translated
 from mlp.core.errors import ConfigurationError
 from mlp.core.secrets import mask_urls
+from mlp.core.tracking_uri import file_of
 
 _SQLITE = "sqlite:///"
 _TIMEOUT_S = 10.0
@@ -32,7 +33,7 @@ def reachable(uri: str) -> Answer:
     if uri.startswith(("http://", "https://")):
         return _server(uri)
     if uri.startswith(_SQLITE):
-        file = Path(uri.removeprefix(_SQLITE))
+        file = Path(file_of(uri))
         if not file.exists():
             return Answer(f"{file} is not there yet: the first run makes it")
         with translated(uri):

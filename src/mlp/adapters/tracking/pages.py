@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import IO
 
 from mlp.core.environment import QUIET
+from mlp.core.tracking_uri import artifacts_beside
 
 _ASK_S = 5.0
 
@@ -72,5 +73,5 @@ def experiment_page(address: str, experiment: str) -> str | None:
 
 def _artifacts(uri: str, root: Path) -> str:
     if uri.startswith("sqlite:///"):
-        return str(Path(uri.removeprefix("sqlite:///")).parent / "mlartifacts")
+        return str(artifacts_beside(uri))
     return str(root / "mlartifacts")
