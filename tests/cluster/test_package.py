@@ -82,7 +82,7 @@ def test_the_image_answers_in_a_locked_down_pod_and_ends_when_told(
     namespace: Namespace, packaged: Packaged
 ) -> None:
     namespace.apply(*pod(packaged.image))
-    namespace.kubectl("wait", "pod/packaged", "--for=condition=Ready", "--timeout=180s")
+    namespace.kubectl("wait", "pod/packaged", "--for=condition=Ready", "--timeout=600s")
     port = namespace.get("service", "packaged")["spec"]["ports"][0]["nodePort"]
     assert ask(port, "GET", "/ping")[0] == 200
     assert invoke(port) == (200, ANSWER)

@@ -253,7 +253,7 @@ def test_a_target_is_proposed_from_what_the_cluster_has_and_passes_its_checks(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     namespace.apply(claim("shared", "ReadWriteMany"))
-    namespace.kubectl("wait", "pvc/shared", "--for=jsonpath={.status.phase}=Bound", "--timeout=60s")
+    namespace.kubectl("wait", "pvc/shared", "--for=jsonpath={.status.phase}=Bound", "--timeout=9m")
     namespace.kubectl("create", "secret", "generic", "minio-keys", "--from-literal=a=b")
     namespace.kubectl("create", "secret", "generic", "other", "--from-literal=a=b")
     namespace.kubectl("create", "service", "clusterip", "mlflow", "--tcp=5000")

@@ -19,7 +19,7 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "flights"
 def flights(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """The example in a repository of its own, run once."""
     folder = tmp_path_factory.mktemp("flights")
-    project = Project(folder / "flights", isolated(folder / "home"))
+    project = Project(folder / "flights", isolated(folder / "home"), installed=True)
     shutil.copytree(EXAMPLE, project.root)
     project.tool("git", "init", "--quiet")
     project.tool("dvc", "init", "--quiet")

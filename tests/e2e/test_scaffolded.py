@@ -16,10 +16,10 @@ pytestmark = pytest.mark.e2e
 def scaffolded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project of each template, run once."""
     folder: Path = tmp_path_factory.mktemp(request.param)
-    elsewhere = Project(folder, isolated(folder / "home"))
+    elsewhere = Project(folder, isolated(folder / "home"), installed=True)
     made = elsewhere.mlp("init", "first", "--template", request.param)
     assert made.code == 0, made.err
-    project = Project(folder / "first", elsewhere.environ)
+    project = Project(folder / "first", elsewhere.environ, installed=True)
     done = project.mlp("run", CI="true")
     assert done.code == 0, done.err
     return project
