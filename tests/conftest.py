@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
@@ -25,8 +26,14 @@ from mlp.runtime import recorder
 from tests import commands
 
 BIN = Path(sys.executable).parent
+# Who starts the tests in the background may let them ignore Ctrl-C, and what they start too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 # The tools that stand beside this Python are found, whether its environment is active or not.
 os.environ["PATH"] = f"{BIN}{os.pathsep}{os.environ.get('PATH', '')}"
+
+# No test is about the time that an example takes; the rest stays, which is another in CI.
+settings.register_profile("untimed", settings.default, deadline=None)
+settings.load_profile("untimed")
 
 MLP_YAML = "project: demo\n"
 PARAMS_YAML = """\

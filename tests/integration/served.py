@@ -228,7 +228,7 @@ def children(parent: int, module: str) -> set[int]:
     return found
 
 
-def until(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
+def until(condition: Callable[[], Any], seconds: float = 300.0) -> Any:
     """What the condition gives when it is true at last."""
     end = time.monotonic() + seconds
     while True:

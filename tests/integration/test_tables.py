@@ -39,7 +39,7 @@ def _key(value: object) -> object:
     return value
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(ROW, max_size=6), st.lists(ROW, max_size=6), st.permutations([0, 1, 2]))
 def test_rows_are_counted_as_multisets_whatever_their_values_and_column_order(
     tmp_path_factory: pytest.TempPathFactory,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mlp.adapters import bundle
@@ -20,7 +20,6 @@ from mlp.core import bundle as rules
 from mlp.core.errors import ConfigurationError, RemoteError
 
 LIMIT = 2**30
-ON_DISK = settings(deadline=None)
 # Few names, so that files, links and directories meet; hostile ones among them.
 PART = st.sampled_from(["a", "b", "c", "-rf", "a b", "é", "*", "x" * 200]) | st.binary(
     min_size=1, max_size=12
@@ -91,7 +90,6 @@ def travels(name: str) -> bool:
 @example({"a/l": Node(target=".."), "b": Node(target="a/l/..")})
 @example({"l": Node(target="l")})
 @example({os.fsdecode(b"\xff/\xfe"): Node(b"x"), "-rf/" + "x" * 250: Node(b"y")})
-@ON_DISK
 def test_every_tree_comes_back_byte_for_byte(tree: Mapping[str, Node]) -> None:
     tree = {name: node for name, node in tree.items() if travels(name)}
     with tempfile.TemporaryDirectory() as folder:
@@ -114,7 +112,6 @@ def test_every_tree_comes_back_byte_for_byte(tree: Mapping[str, Node]) -> None:
 
 
 @given(TREE, st.randoms(use_true_random=False))
-@ON_DISK
 def test_the_same_content_makes_the_same_archive(
     tree: Mapping[str, Node], order: random.Random
 ) -> None:
@@ -142,7 +139,6 @@ def test_the_same_content_makes_the_same_archive(
 
 
 @given(TREE, TREE)
-@ON_DISK
 def test_another_content_makes_another_archive(
     one: Mapping[str, Node], other: Mapping[str, Node]
 ) -> None:
@@ -310,7 +306,6 @@ MODE = st.sampled_from([0o644, 0o755, 0o4755, 0o2777, 0o1777, 0])
 @given(st.lists(st.builds(member, PATH, KIND, PATH, MODE), max_size=6))
 @example([member("a", mode=0o4777), member("d", FOLDER, mode=0o2777), member("d/b", mode=0)])
 @example([member("a/b/c", LINK, "../.."), member("b", LINK, "a/b/c/.."), member("b/x")])
-@ON_DISK
 def test_no_archive_writes_outside_or_leads_there(members: Sequence[object]) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(os.path.realpath(name))
@@ -332,7 +327,6 @@ def test_no_archive_writes_outside_or_leads_there(members: Sequence[object]) -> 
 
 
 @given(st.data())
-@ON_DISK
 def test_an_archive_that_is_not_the_right_one_is_not_unpacked(data: st.DataObject) -> None:
     with tempfile.TemporaryDirectory() as name:
         top = Path(name)
@@ -349,7 +343,6 @@ def test_an_archive_that_is_not_the_right_one_is_not_unpacked(data: st.DataObjec
 
 
 @given(st.data())
-@ON_DISK
 def test_nonsense_with_the_right_digest_is_no_bundle(data: st.DataObject) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -57,7 +57,7 @@ binary = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(binary)
 def test_metrics_of_two_classes_are_sklearns(data: list[tuple[int, int, int, float]]) -> None:
     label, prediction, step, weight = (np.array(column) for column in zip(*data, strict=True))
@@ -86,7 +86,7 @@ def test_metrics_of_two_classes_are_sklearns(data: list[tuple[int, int, int, flo
     assert value("conversion", given_rows, "1") == pytest.approx(np.average(label, weights=weight))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.lists(
         st.tuples(st.sampled_from("abcd"), st.sampled_from("abcd"), st.floats(0.1, 9)),
@@ -107,7 +107,7 @@ def test_metrics_of_many_classes_are_sklearns(data: list[tuple[str, str, float]]
 numbers = st.floats(-100, 100).map(lambda x: round(x, 3))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(numbers, numbers, st.floats(0.1, 9)), min_size=2, max_size=40))
 def test_errors_of_regressions_are_sklearns(data: list[tuple[float, float, float]]) -> None:
     label, prediction, weight = (np.array(column) for column in zip(*data, strict=True))

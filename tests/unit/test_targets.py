@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mlp.adapters.cluster import NEEDED
@@ -269,7 +269,6 @@ documents = st.fixed_dictionaries(
 )
 
 
-@settings(deadline=None)  # ruamel.yaml is slow
 @given(documents, names, st.booleans(), st.integers(1, 6))
 def test_a_section_is_put_into_any_file_and_nothing_else_changes(
     document: dict[str, Any], name: str, flow: bool, indent: int
