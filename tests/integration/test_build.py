@@ -1,6 +1,7 @@
 """`mlp build` without a builder: what it decides, asks and hands over. Fakes stand at the wire."""
 
 import base64
+import dataclasses
 import hashlib
 import json
 import os
@@ -292,7 +293,7 @@ def test_the_image_is_another_one_when_mlp_changes(
     launched: Launched, tools: Tools, tmp_path: Path
 ) -> None:
     tools.add("buildah")
-    project = launched()
+    project = dataclasses.replace(launched(), installed=True)  # it heeds PYTHONPATH
     shutil.copytree(SOURCE / "src", tmp_path / "src")
     images = set()
     for text in ("A = 1\n", "A = 2\n"):
