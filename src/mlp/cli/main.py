@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from mlp.cli import interrupts
 from mlp.core.errors import MlpError
 
 # Verb -> what it does. The file of a verb is imported when the verb is called, not for `--help`.
@@ -84,6 +85,7 @@ def mlp() -> None:
 
 def main() -> None:
     """The console script. Ends the process with a documented exit code."""
+    interrupts.keep()
     sys.exit(call(sys.argv[1:]))
 
 
