@@ -4,24 +4,20 @@ All of it runs in the worker's event loop.
 """
 
 import asyncio
-import json
 import logging
-import os
-import signal
 import socket
-import subprocess
-import sys
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from mlp.adapters.metrics import Metrics
+from mlp.core.challenger_failures import Failures
 from mlp.core.quantities import amount
 from mlp.core.serving import Serve
 from mlp.runtime.serving import wire
+from mlp.runtime.serving.challenger_child import Child
 
 log = logging.getLogger("mlp.serving")
 
@@ -32,11 +28,7 @@ _LOAD_S = 300.0
 _HANG_S = 5.0  # without an answer; ten times `max_latency_ms` where that is more
 _ROWS = 100  # a request may take `max_latency_ms` for each so many rows that it has
 _AGAIN_S = 10.0
-_END_S = 1.0  # from the end of the link until the process is killed
 _SHADOWS = 32  # at most so many under way; more are skipped
-_WINDOW, _TROUBLES = 20, 5
-_KILLS, _KILLS_S = 2, 600.0  # so often within so long
-_PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +69,7 @@ class Challenger:
     """One version in a process of its own, which is started again when it has ended.
 
     `files` gives its folder and may take long. `take_out` is called once, with the evidence, when
-    it has failed too often: 5 of its last 20 answers, or its process ended twice in ten minutes.
+    it has failed too often, see `Failures`.
     """
 
     def __init__(
@@ -103,10 +95,9 @@ class Challenger:
         self._patience = min(float(serve.timeout), max(_HANG_S, serve.max_latency_ms / 100))
         self._asked: dict[int, _Asked] = {}
         self._next = 0
-        self._recent: deque[str] = deque(maxlen=_WINDOW)
-        self._ended: list[tuple[float, str]] = []
+        self._failures = Failures()
         self._closed = False
-        self._process: subprocess.Popen[bytes] | None = None
+        self._child: Child | None = None
         self._transport: asyncio.Transport | None = None
         self._started = 0.0
         self._why = ""
@@ -161,9 +152,9 @@ class Challenger:
     def stop(self) -> None:
         """End its process at once, when the event loop has ended."""
         self._closed = True
-        if self._process is not None:
-            _end(self._process)
-            self._process.wait()
+        if self._child is not None:
+            self._child.kill()
+            self._child.wait()
 
     # --- its process ----------------------------------------------------------------------------
 
@@ -180,9 +171,14 @@ class Challenger:
             return
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
+        settings = {
+            "path": str(path),
+            "probabilities": self._serve.log_probabilities,
+            "nice": 10 if self.beside else 0,
+        }
         with theirs:
             try:
-                self._process = self._spawn(path, theirs.fileno())
+                self._child = Child(theirs.fileno(), settings)
             except OSError as e:
                 ours.close()
                 log.error("challenger %s cannot be started: %s", self.version, e)
@@ -190,22 +186,6 @@ class Challenger:
                 return
         self._started = time.monotonic()
         self._transport, _ = await self._loop.create_connection(lambda: _Link(self), sock=ours)
-
-    def _spawn(self, path: Path, descriptor: int) -> "subprocess.Popen[bytes]":
-        settings = {
-            "path": str(path),
-            "probabilities": self._serve.log_probabilities,
-            "nice": 10 if self.beside else 0,
-        }
-        return subprocess.Popen(
-            [
-                *(sys.executable, "-m", "mlp.runtime.serving.challenger_process"),
-                *(str(descriptor), json.dumps(settings)),
-            ],
-            pass_fds=(descriptor,),
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,  # what it starts itself is ended with it
-        )
 
     def _restart(self) -> None:
         if not self._closed:
@@ -230,7 +210,7 @@ class Challenger:
         detail = header.get("detail", "")
         reply = Reply(body, header["ms"], header.get("probabilities"), failed, detail)
         if not failed and not asked.late:
-            self._recent.append("")
+            self._failures.used()
         if asked.shadow:
             # Nothing tells here whether the champion could answer it: the log does.
             asked.asker.shadowed(asked.job, reply)
@@ -244,7 +224,7 @@ class Challenger:
         self.ready = False
         self._transport = None
         self._metrics.loaded("challenger", self.version, False)
-        process, self._process = self._process, None
+        child, self._child = self._child, None
         asked, self._asked = self._asked, {}
         why, self._why = self._why, ""
         for item in asked.values():
@@ -256,33 +236,32 @@ class Challenger:
                 item.asker.shadowed(item.job, reply)
             elif not item.late:
                 item.asker.came(item.job, reply)
-        if process is not None:
-            self._start_task = self._loop.create_task(self._bury(process, why))
+        if child is not None:
+            self._start_task = self._loop.create_task(self._bury(child, why))
 
-    async def _bury(self, process: "subprocess.Popen[bytes]", why: str) -> None:
+    async def _bury(self, child: Child, why: str) -> None:
         """See that the process ends, which may take it long, and decide what comes next."""
-        code = await self._loop.run_in_executor(None, _ended, process)
+        code = await self._loop.run_in_executor(None, child.wait)
         if self._closed:
             return
         reason = why or f"its process ended with {code}"
         log.error("challenger %s: %s", self.version, reason)
-        now = time.monotonic()
-        self._ended = [each for each in self._ended if now - each[0] < _KILLS_S] + [(now, reason)]
-        if len(self._ended) >= _KILLS:
-            self._out(f"its process ended {len(self._ended)} times: {reason}")
+        too_often = self._failures.ended(reason, time.monotonic())
+        if too_often:
+            self._out(too_often)
         else:
             self._restart()
 
     async def _look(self) -> None:
         while True:
             await asyncio.sleep(_LOOK_S)
-            process = self._process
-            if process is None:
+            child = self._child
+            if child is None:
                 continue
-            if process.poll() is not None:
+            if child.has_ended:
                 self._cut()  # what it started may hold the link still
                 continue
-            resident = _resident(process.pid)
+            resident = child.resident
             if resident > self._limit:
                 self._kill("memory", f"it held {resident} bytes, more than challenger_memory")
             elif self.ready and self._silent_for() > self._patience:
@@ -292,11 +271,11 @@ class Challenger:
 
     def _kill(self, kind: str, why: str = "") -> None:
         self.ready = False
-        if self._process is not None:
+        if self._child is not None:
             if kind:
                 self._metrics.killed(kind)
             self._why = why
-            _end(self._process)
+            self._child.kill()
             self._cut()
 
     def _cut(self) -> None:
@@ -342,18 +321,12 @@ class Challenger:
     def _judge(self, trouble: str) -> None:
         if self._closed:
             return
-        self._recent.append(trouble)
-        troubles = [text for text in self._recent if text]
-        if len(troubles) >= _TROUBLES:
-            self._out(f"{len(troubles)} of its last {len(self._recent)} answers were not used")
+        too_often = self._failures.unused(trouble)
+        if too_often:
+            self._out(too_often)
 
     def _out(self, reason: str) -> None:
-        evidence = {
-            "reason": reason,
-            "troubles": [text for text in self._recent if text],
-            "ended": [reason for _, reason in self._ended],
-            "asked": self._next,
-        }
+        evidence = {"reason": reason, "asked": self._next, **self._failures.evidence}
         self._closed = True
         self._watch.cancel()
         self._kill("")
@@ -374,26 +347,3 @@ class _Link(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._challenger.lost()
-
-
-def _end(process: "subprocess.Popen[bytes]") -> None:
-    """Kill it with all that it has started."""
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
-
-
-def _ended(process: "subprocess.Popen[bytes]") -> int:
-    """Its exit code. It may tell that itself for a moment, and is killed then."""
-    try:
-        return process.wait(_END_S)
-    except subprocess.TimeoutExpired:
-        _end(process)
-        return process.wait()
-
-
-def _resident(process: int) -> int:
-    try:
-        text = Path(f"/proc/{process}/statm").read_text(encoding="ascii")
-    except OSError:
-        return 0
-    return int(text.split()[1]) * _PAGE
