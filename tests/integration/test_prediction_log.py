@@ -22,7 +22,7 @@ from mlp.adapters.predictions.journal import Journal, Keeping
 from mlp.adapters.predictions.pack import Packed, pack
 from mlp.adapters.predictions.reading import connect
 from mlp.adapters.predictions.samples import samples
-from mlp.core.errors import RemoteError
+from mlp.core.errors import MlpError, RemoteError
 from mlp.core.predictions import Label, Served
 from tests.integration.prediction_writer import served
 
@@ -296,6 +296,47 @@ def test_segments_wait_for_a_store_that_is_away(
     assert "cannot write the predictions at s3://bucket/log" in packed.trouble
     with pytest.raises(RemoteError), connect("s3://bucket/log", [folder]):
         pass
+
+
+def test_a_log_that_is_far_away_is_copied_once(folder: Path, log: Path, tmp_path: Path) -> None:
+    far, kept = f"file://{log}", tmp_path / "kept"
+
+    def known() -> list[str]:
+        with connect(far, [folder], kept=kept) as connection:
+            found = connection.execute("SELECT request_id FROM predictions ORDER BY ALL").fetchall()
+        return [row[0] for row in found]
+
+    assert known() == []
+    journal = Journal(folder, "demo")
+    for asked in (["a"], ["a", "b"]):
+        journal.append(served(asked[-1]))
+        journal.rotate()
+        pack(folder, log)
+        assert known() == asked
+    first, _ = sorted(log.glob("predictions/*/*.parquet"))
+    first.write_bytes(b"nobody reads that again")
+    assert known() == ["a", "b"]
+    first.unlink()
+    assert known() == ["b"], "what was taken out of the log is not in it"
+
+
+@pytest.mark.parametrize("far", [False, True])
+def test_files_of_days_before_those_asked_for_are_not_opened(
+    folder: Path, log: Path, far: bool
+) -> None:
+    journal = Journal(folder, "demo")
+    journal.append(served("a"))
+    journal.rotate()
+    pack(folder, log)
+    broken = log / "predictions" / "date=2001-01-01" / "broken.parquet"
+    broken.parent.mkdir()
+    broken.write_bytes(b"no Parquet")
+    where = f"file://{log}" if far else log
+    with connect(where, since=time.time()) as connection:
+        assert connection.execute("SELECT request_id FROM predictions").fetchall() == [("a",)]
+    with pytest.raises(MlpError, match="cannot be read") as told, connect(where):
+        pass
+    assert "broken.parquet" in str(told.value.cause)
 
 
 # --- what is in the log ---------------------------------------------------------------------------

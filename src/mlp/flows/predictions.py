@@ -80,11 +80,13 @@ def destination(project: Project) -> str:
 
 
 @contextmanager
-def opened(project: Project, *files: Path) -> Iterator["DuckDBPyConnection"]:
+def opened(project: Project, *files: Path, since: float = 0.0) -> Iterator["DuckDBPyConnection"]:
     """The log, with what is not packed yet, and `files`; see `adapters.predictions.reading`."""
     from mlp.adapters.predictions import reading
 
-    with reading.connect(destination(project), [journal(project)], files=files) as log:
+    place, journals = destination(project), [journal(project)]
+    kept = project.layout.state / "log"
+    with reading.connect(place, journals, files=files, kept=kept, since=since) as log:
         yield log
 
 

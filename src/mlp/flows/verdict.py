@@ -53,7 +53,7 @@ def reach(project: Project, *, since: float | None = None, metric: str | None = 
     history = periods(entries, now, serve.challenger, serve.shadow)
     wanted = comparable(history, now)
     start = max(since or 0.0, min((period.start for period in wanted), default=0.0))
-    with predictions.opened(project) as log:
+    with predictions.opened(project, since=start) as log:
         found = samples(
             log,
             project.model.name,
@@ -115,7 +115,7 @@ def status(project: Project) -> Status:
     versions = [version for version in (now.champion, now.challenger) if version is not None]
     counted: list[Counted] = []
     if serve.log is not None and versions:
-        with predictions.opened(project) as log, reading.translated():
+        with predictions.opened(project, since=start) as log, reading.translated():
             marks = ", ".join("?" for _ in versions)
             found = log.execute(_COUNTS.format(marks), [model, *versions, int(start * 1e6)])
             counted = [Counted(*row) for row in found.fetchall()]

@@ -1,15 +1,18 @@
 """Where the log lies for good: a folder, or an address that fsspec knows (s3://BUCKET/PATH)."""
 
 import contextlib
+import hashlib
 import os
-from collections.abc import Iterator
-from pathlib import Path
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
 from mlp.core.errors import ConfigurationError, RemoteError
 
 # A store that is away is noticed soon: what waits for it is safe, and is tried again later.
 _IMPATIENT = {"connect_timeout": 5, "read_timeout": 30, "retries": {"max_attempts": 1}}
+_AT_ONCE = 256  # files to fetch before they are kept
 
 
 class Destination:
@@ -43,14 +46,28 @@ class Destination:
         part.replace(final)
         _sync(final.parent)
 
-    def has(self, table: str) -> bool:
-        """Whether there is any file of the table."""
+    def files(self, table: str, day: str, kept: Path) -> list[Path]:
+        """The files of a table from `day` (YYYY-MM-DD) on, on this machine.
+
+        Those of a store are copied below `kept`, each once: to read thousands of small files in a
+        store, again for every question, takes minutes. Raises RemoteError.
+        """
         if not self.remote:
-            return any(Path(self.address, table).glob("*/*.parquet"))
+            found = Path(self.address, table).glob("*/*.parquet")
+            return [path for path in found if _is_of(path, day)]
         filesystem, root = self.filesystem()
+        mine = kept / hashlib.sha256(self.address.encode()).hexdigest()[:12]
         with self.reaching("read"):
             filesystem.invalidate_cache()
-            return bool(filesystem.glob(f"{root}/{table}/*/*.parquet"))
+            names = [
+                name.removeprefix(f"{root}/")
+                for name in filesystem.find(f"{root}/{table}")
+                if _is_of(PurePosixPath(name), day)
+            ]
+            lacking = [name for name in names if not (mine / name).exists()]
+            for start in range(0, len(lacking), _AT_ONCE):
+                _fetch(filesystem, root, lacking[start : start + _AT_ONCE], mine)
+        return [mine / name for name in names]
 
     def filesystem(self) -> tuple[Any, str]:
         """What reaches the address, and the path in it."""
@@ -86,6 +103,23 @@ class Destination:
                 fix="check the address, the credentials and AWS_ENDPOINT_URL; nothing is lost",
                 cause=f"{type(e).__name__}: {e}",
             ) from e
+
+
+def _is_of(path: PurePath, day: str) -> bool:
+    """Whether it is a file of that day or a later one."""
+    folder = path.parent.name
+    return path.suffix == ".parquet" and folder.startswith("date=") and folder >= f"date={day}"
+
+
+def _fetch(filesystem: Any, root: str, names: Sequence[str], folder: Path) -> None:
+    """Copy files of a store into the folder; one that is there is complete."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".part-", dir=folder) as scratch:
+        parts = [f"{scratch}/{number}" for number in range(len(names))]
+        filesystem.get([f"{root}/{name}" for name in names], parts)
+        for part, name in zip(parts, names, strict=True):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            Path(part).replace(folder / name)
 
 
 def _sync(path: Path) -> None:

@@ -3,7 +3,7 @@
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 MEMORY = "1GB"  # what does not fit goes to a temporary directory
 _THREADS = 4
+_DAY_S = 86400.0
 
 
 @contextlib.contextmanager
@@ -25,20 +26,24 @@ def connect(
     journals: Sequence[Path] = (),
     *,
     files: Sequence[Path] = (),
+    kept: Path | None = None,
+    since: float = 0.0,
     memory: str = MEMORY,
 ) -> Iterator["DuckDBPyConnection"]:
     """All that was acknowledged until now, as the views that `_views` describes.
 
-    Times are in UTC. A connection sees records of `journals` as of when it was made. It reads the
-    log and `files`, and nothing else of the machine or the network. Raises
-    RemoteError where the destination does not answer, and ConfigurationError where it cannot be
-    reached by anything that is installed.
+    Times are in UTC; of days before `since` (seconds since the epoch) there is nothing. It reads
+    the log, of which a copy is `kept` where that is far away, and `files`; nothing else of the
+    machine or the network. Raises RemoteError where the destination does not answer,
+    ConfigurationError where it cannot be reached by anything that is installed, and MlpError where
+    a file of the log cannot be read.
     """
     import duckdb
 
     place = Destination(destination)
     with tempfile.TemporaryDirectory(prefix="mlp-log-") as scratch:
-        mine = _snapshot(journals, Path(scratch))
+        kept = kept or Path(scratch, "kept")
+        found = _files(place, journals, Path(scratch), kept, since)
         settings = {
             "memory_limit": memory,
             "temp_directory": f"{scratch}/spill",
@@ -50,9 +55,11 @@ def connect(
         }
         with duckdb.connect(f"{scratch}/log.duckdb", config=settings) as connection:
             connection.execute("SET enable_progress_bar = false")
-            base = _base(connection, place)
-            _views(connection, place, base, Path(scratch), mine)
-            _confine(connection, [base, scratch], files)
+            try:
+                _views(connection, found)
+            except duckdb.Error as e:
+                raise _unreadable(e) from e
+            _confine(connection, [str(kept) if place.remote else place.address, scratch], files)
             yield connection
 
 
@@ -64,9 +71,34 @@ def translated() -> Iterator[None]:
     try:
         yield
     except (duckdb.IOException, duckdb.HTTPException, duckdb.OutOfMemoryException) as e:
-        raise MlpError("the log of predictions cannot be read", cause=str(e)) from e
+        raise _unreadable(e) from e
     except duckdb.Error as e:
         raise questions.refused(e) from e
+
+
+def _unreadable(error: Exception) -> MlpError:
+    return MlpError("the log of predictions cannot be read", cause=str(error))
+
+
+def _files(
+    place: Destination, journals: Sequence[Path], scratch: Path, kept: Path, since: float
+) -> dict[str, list[Path]]:
+    """The Parquet files of each table; what is not packed yet has some in `scratch`."""
+    import pyarrow.parquet
+
+    # First: what is packed in between is in both, and left out below.
+    unpacked = {"none", *_snapshot(journals, scratch)}
+    # One day more, for the clocks of two machines are not the same.
+    day = f"{records.moment(max(0.0, since - _DAY_S)):%Y-%m-%d}"
+    found = {}
+    for table in tables.TABLES:
+        empty = scratch / table / "date=1970-01-01" / "none.parquet"
+        empty.parent.mkdir(parents=True, exist_ok=True)
+        pyarrow.parquet.write_table(tables.schema(table).empty_table(), empty)
+        # A segment that is still there may have Parquet files as well, if its packer died.
+        packed = [p for p in place.files(table, day, kept) if p.stem not in unpacked]
+        found[table] = [*(scratch / table).glob("*/*.parquet"), *packed]
+    return found
 
 
 def _snapshot(journals: Sequence[Path], scratch: Path) -> list[str]:
@@ -87,15 +119,6 @@ def _snapshot(journals: Sequence[Path], scratch: Path) -> list[str]:
     return names
 
 
-def _base(connection: "DuckDBPyConnection", place: Destination) -> str:
-    """Where the log lies, in DuckDB's words."""
-    if not place.remote:
-        return place.address
-    filesystem, root = place.filesystem()
-    connection.register_filesystem(filesystem)
-    return f"{place.address.partition('://')[0]}://{root}"
-
-
 def _confine(
     connection: "DuckDBPyConnection", folders: Sequence[str], files: Sequence[Path]
 ) -> None:
@@ -103,43 +126,24 @@ def _confine(
     paths = [str(path.absolute()) for path in files]
     folders = [*folders, *map(_escaped, folders)]  # a pattern is looked at as it is written, too
     for name, places in (("allowed_directories", folders), ("allowed_paths", paths)):
-        texts = ", ".join("'" + place.replace("'", "''") + "'" for place in places)
-        connection.execute(f"SET {name} = [{texts}]")
+        connection.execute(f"SET {name} = [{', '.join(map(_quoted, places))}]")
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
 
 
-def _views(
-    connection: "DuckDBPyConnection",
-    place: Destination,
-    base: str,
-    scratch: Path,
-    mine: Sequence[str],
-) -> None:
-    """Make the views.
+def _views(connection: "DuckDBPyConnection", files: Mapping[str, Sequence[Path]]) -> None:
+    """Make the views, from the files of each table.
 
     predictions, labels, gaps: all rows. latest: the last label told for each row. labelled:
     predictions with their label, for which there is one.
     """
-    import pyarrow.parquet
-
-    connection.execute("CREATE TABLE unpacked(name VARCHAR)")
-    connection.executemany("INSERT INTO unpacked VALUES (?)", [[""], *([name] for name in mine)])
-    for table in tables.TABLES:
-        empty = scratch / table / "date=1970-01-01" / "none.parquet"
-        empty.parent.mkdir(parents=True, exist_ok=True)
-        pyarrow.parquet.write_table(tables.schema(table).empty_table(), empty)
-        source = _source(f"{_escaped(str(scratch))}/{table}/*/*.parquet")
-        connection.execute(f"CREATE VIEW {table}_unpacked AS SELECT * FROM {source}")
-        text = f"CREATE VIEW {table} AS SELECT * EXCLUDE (filename) FROM {table}_unpacked"
-        if place.has(table):
-            packed = _source(f"{base if place.remote else _escaped(base)}/{table}/*/*.parquet")
-            # A segment that is still there may have Parquet files as well, if its packer died.
-            text += (
-                f" UNION ALL BY NAME SELECT * EXCLUDE (filename) FROM {packed}"
-                " WHERE parse_filename(filename, true) NOT IN (SELECT name FROM unpacked)"
-            )
-        connection.execute(text)
+    for table, paths in files.items():
+        # A path is a pattern, too: in these nothing stands for something else.
+        names = ", ".join(_quoted(_escaped(str(path))) for path in paths)
+        connection.execute(
+            f"CREATE VIEW {table} AS SELECT * FROM read_parquet([{names}], union_by_name=true,"
+            " hive_partitioning=true, hive_types={date: DATE})"
+        )
     connection.execute(
         "CREATE VIEW latest AS SELECT request_id, row, last.* FROM (SELECT request_id, row,"
         " arg_max({label: label, label_number: label_number, labelled_at: time}, time) AS last"
@@ -151,12 +155,9 @@ def _views(
     )
 
 
-def _source(pattern: str) -> str:
-    quoted = pattern.replace("'", "''")
-    return (
-        f"read_parquet('{quoted}', filename=true, union_by_name=true, hive_partitioning=true,"
-        " hive_types={date: DATE})"
-    )
+def _quoted(text: str) -> str:
+    """A text in SQL."""
+    return "'" + text.replace("'", "''") + "'"
 
 
 def _escaped(path: str) -> str:
