@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.conftest import MakeRemote, RemoteProject, await_
+from tests.cluster.conftest import PATIENCE_S, MakeRemote, RemoteProject, await_
 from tests.cluster.test_remote_stage import recorded
 from tests.conftest import BIN, MLP_YAML, TRAIN_PY, Make
 
@@ -73,7 +73,7 @@ class Terminal:
         os.killpg(self.process.pid, signal.SIGINT)
 
     def end(self) -> int:
-        return self.process.wait(180)
+        return self.process.wait(PATIENCE_S)
 
 
 def await_started(project: RemoteProject, job: str) -> list[Any]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.conftest import MakeRemote, RemoteProject, await_
+from tests.cluster.conftest import PATIENCE_S, MakeRemote, RemoteProject, await_
 from tests.cluster.servers import MlflowServer
 from tests.cluster.test_remote_stage import recorded
 
@@ -98,7 +98,7 @@ class Training:
         self.process.wait()
 
     def finish(self) -> None:
-        assert self.process.wait(300) == 0, self.text
+        assert self.process.wait(PATIENCE_S) == 0, self.text
 
 
 def assert_one_curve(project: RemoteProject) -> None:
@@ -245,7 +245,7 @@ def test_two_people_submit_the_same_stage_at_once(make_remote: MakeRemote, tmp_p
 def test_code_that_fails_at_once_does_not_restart_for_ever(make_remote: MakeRemote) -> None:
     project = make(make_remote, script="print('begins', flush=True)\nraise SystemExit(4)\n")
     training = Training(project)
-    assert training.process.wait(300) == 6, training.text
+    assert training.process.wait(PATIENCE_S) == 6, training.text
     shown = training.text.partition("error:")[0]
     assert shown.count("begins\n") == 4, "once, and three restarts"
     assert "exit code 4" in training.text
