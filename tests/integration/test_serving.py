@@ -13,6 +13,8 @@ from mlp.adapters.predictions import reading
 from mlp.core.traffic import position
 from tests.integration.served import MODEL, Server, World, until, world
 
+pytestmark = pytest.mark.slow
+
 KEYS = [f"user-{i}" for i in range(60)]
 
 
