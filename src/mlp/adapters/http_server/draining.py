@@ -9,7 +9,11 @@ from typing import Any
 
 import uvicorn
 
+from mlp.adapters.http_server.listening import take_nobody_new
+
 _LOOK_S = 0.02
+# From the last one who asks to connect to the last one who is connected: some round trips.
+_HANDSHAKE_S = 0.5
 # A connection that is just accepted when the server ends may take this long to ask.
 _SPEAK_S = 1.0
 
@@ -56,7 +60,11 @@ class Server(uvicorn.Server):  # type: ignore[misc]
         self._loop.call_later(seconds, self.stop)
 
     def stop(self) -> None:
-        """Accept no more; what is under way is answered."""
+        """Take nobody new; what is under way is answered."""
+        take_nobody_new(self._listener)
+        self._loop.call_later(_HANDSHAKE_S, self._close)
+
+    def _close(self) -> None:
         self.should_exit = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
