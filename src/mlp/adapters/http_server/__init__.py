@@ -6,6 +6,8 @@ from typing import Any
 
 from mlp.core.errors import MissingExtraError
 
+LEAVE_S = 1.6  # until the last who has connected is accepted, has asked, and is noticed
+
 
 def check() -> None:
     """Raise MissingExtraError where what a server needs is not installed."""
@@ -41,7 +43,7 @@ def run(
     `accepts` says so: until then others that share the socket take them. At the signal
     `on_drain` is called, and after SIGTERM connections are accepted as before for `linger` seconds:
     a load balancer learns only by then that this server goes. Requests that are under way after
-    that get `patience` seconds more.
+    that get `patience` seconds more. Beside these two it takes LEAVE_S at most.
     """
     import uvloop
 

@@ -61,7 +61,7 @@ class Worker:
             on_drain=self._drain,
             stopper=self._stopper,
             linger=linger,
-            patience=serve.drain - linger - 1,
+            patience=serve.drain - linger - http_server.LEAVE_S,
         )
         if self._answering.challenger is not None:
             self._answering.challenger.stop()
