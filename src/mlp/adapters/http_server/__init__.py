@@ -6,7 +6,11 @@ from typing import Any
 
 from mlp.core.errors import MissingExtraError
 
-LEAVE_S = 1.6  # until the last who has connected is accepted, has asked, and is noticed
+# From the last one who asks to connect to the last one who is connected: some round trips.
+HANDSHAKE_S = 0.5
+# A connection that is just accepted when the server ends may take this long to ask.
+SPEAK_S = 1.0
+LEAVE_S = HANDSHAKE_S + SPEAK_S + 0.1  # the rest is until uvicorn looks
 
 
 def check() -> None:

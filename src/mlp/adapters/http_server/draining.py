@@ -9,13 +9,10 @@ from typing import Any
 
 import uvicorn
 
+from mlp.adapters.http_server import HANDSHAKE_S, SPEAK_S
 from mlp.adapters.http_server.listening import take_nobody_new
 
 _LOOK_S = 0.02
-# From the last one who asks to connect to the last one who is connected: some round trips.
-_HANDSHAKE_S = 0.5
-# A connection that is just accepted when the server ends may take this long to ask.
-_SPEAK_S = 1.0
 
 
 class Server(uvicorn.Server):  # type: ignore[misc]
@@ -49,7 +46,7 @@ class Server(uvicorn.Server):  # type: ignore[misc]
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Drain at the first signal, end at once at the second."""
         if self._draining:
-            self.should_exit = True
+            self._close()
             return
         self._draining = True
         seconds = self._linger if sig == signal.SIGTERM else 0.0
@@ -62,7 +59,7 @@ class Server(uvicorn.Server):  # type: ignore[misc]
     def stop(self) -> None:
         """Take nobody new; what is under way is answered."""
         take_nobody_new(self._listener)
-        self._loop.call_later(_HANDSHAKE_S, self._close)
+        self._loop.call_later(HANDSHAKE_S, self._close)
 
     def _close(self) -> None:
         self.should_exit = True
@@ -76,7 +73,7 @@ class Server(uvicorn.Server):  # type: ignore[misc]
                 server.close()
             while (connection := _accepted(rest)) is not None:
                 await self._loop.connect_accepted_socket(self._protocol, connection)
-        until = self._loop.time() + _SPEAK_S
+        until = self._loop.time() + SPEAK_S
         while self._loop.time() < until and not all(
             connection.cycle for connection in self.server_state.connections
         ):

@@ -36,7 +36,7 @@ def samples(
     marks = ", ".join("?" for _ in versions)
     conditions = [f"model = ? AND version IN ({marks})"]
     values: list[Any] = [model, *versions]
-    # Days are folders, so that files of other days are not opened.
+    # Days are folders, so that rows of other days are not read.
     if since:
         conditions.append("date >= make_timestamp(?)::DATE AND time >= make_timestamp(?)")
         values += [int(since * 1e6)] * 2
