@@ -96,7 +96,14 @@ def config(namespace: Namespace, image: str, mlflow_server: servers.MlflowServer
         "project": "demo",
         "tracking": {"uri": mlflow_server.uri},
         "model": {"name": MODEL, "task": "regression"},
-        "serve": {"log": None, "challenger": 0.0, "drain": "15s", "challenger_memory": "1Gi"},
+        "serve": {
+            "log": None,
+            "challenger": 0.0,
+            "drain": "15s",
+            "challenger_memory": "1Gi",
+            # Servers, cluster, MLflow and clients share two cores: slowness is another test's.
+            "max_latency_ms": 5000,
+        },
         "targets": {"prod": target},
         "deploy": {
             "service": "NodePort",

@@ -120,7 +120,9 @@ def test_two_versions_answer_september_and_its_labels_compare_them(flights: Proj
     assert refused.code == 4 and "champion: refused: worse by" in refused.err, refused.err
     assert flights.mlp("models", "promote", "2", "--to", "challenger").code == 0
     assert flights.mlp("ab", "share", "0.5").code == 0
-    server = flights.start("serve", "--port", "0", "--json")
+    # How fast two versions answer on a machine that runs other tests too says nothing of them.
+    patient = ("--config", "serve.max_latency_ms=9000")
+    server = flights.start("serve", "--port", "0", "--json", *patient)
     try:
         line = server.stdout.readline()
         assert line, server.communicate()
@@ -132,9 +134,11 @@ def test_two_versions_answer_september_and_its_labels_compare_them(flights: Proj
         server.communicate()
     labelled = flights.mlp("predictions", "label", "labels.csv")
     assert labelled.code == 0, labelled.err
-    verdict = flights.mlp("ab", "verdict", "--json")
+    verdict = flights.mlp(
+        "ab", "verdict", "--json", "--config", "ab.guards={error_rate: {max: 0.01}}"
+    )
     assert verdict.code == 4, verdict.err
     told = verdict.document
-    assert told["outcome"] == "inconclusive"
+    assert told["outcome"] == "inconclusive", told["reason"]
     assert told["champion"]["labelled"] + told["challenger"]["labelled"] == 6000
     assert 0.3 < told["champion"]["value"] < 0.45, "September's F1, of half the planes"

@@ -67,7 +67,9 @@ def test_from_its_runs_to_answers_by_two_versions_and_back(scaffolded: Project) 
     promoted = scaffolded.mlp("models", "promote", first)
     assert promoted.code == 0, promoted.out + promoted.err
     assert scaffolded.mlp("models", "promote", second, "--to", "challenger").code == 0
-    server = scaffolded.start("serve", "--port", "0", "--challenger", "0.5", "--json")
+    # On a machine that runs other tests too, a challenger may be slow for reasons of theirs.
+    patient = ("--config", "serve.max_latency_ms=9000")
+    server = scaffolded.start("serve", "--port", "0", "--challenger", "0.5", "--json", *patient)
     try:
         line = server.stdout.readline()
         assert line, server.communicate()
