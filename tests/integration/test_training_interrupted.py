@@ -2,6 +2,8 @@
 
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -31,7 +33,7 @@ class Model(pl.LightningModule):
         told = pathlib.Path("told")
         if self.global_rank == RANK and self.global_step >= STEP and not told.exists():
             told.touch()
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), int(os.environ.get("ENDED_BY", signal.SIGTERM)))
 
     def on_train_start(self):
         with open(f"lives{self.global_rank}", "a") as file:
@@ -118,6 +120,17 @@ def test_checkpoints_go_where_the_variable_says(tmp_path: Path) -> None:
     names = sorted(path.name for path in (tmp_path / "elsewhere").rglob("*.ckpt"))
     assert names == ["epoch=1-step=40.ckpt", "interrupted.ckpt", "last.ckpt"]
     assert not (tmp_path / "run" / "stages").exists()
+
+
+def test_what_was_recorded_before_a_checkpoint_outlives_the_node(tmp_path: Path) -> None:
+    place, killed = f"file://{tmp_path}/elsewhere", str(int(signal.SIGKILL))
+    code, _ = live(tmp_path, MLP_CHECKPOINTS=place, ENDED_STEP="20", ENDED_BY=killed)
+    assert code == -signal.SIGKILL
+    shutil.rmtree(tmp_path / "run")
+    code, printed = live(tmp_path, MLP_CHECKPOINTS=place)
+    assert code == 0, printed
+    assert (tmp_path / "lives0").read_text().split() == ["0", "20"]
+    assert steps(tmp_path) == EACH_ONCE
 
 
 @pytest.mark.parametrize("rank", [0, 1])

@@ -40,6 +40,10 @@ class Journal:
         """Append metric values of one step; numbers hold no secrets, so this skips the mask."""
         self._append(encode(Event(time.time(), "metrics", run, {"values": values, "step": step})))
 
+    def repeat(self, event: Event) -> None:
+        """Append an event as it was recorded before, by a process whose file is lost."""
+        self._append(encode(event))
+
     def _masked(self, value: Any) -> Any:
         if isinstance(value, Mapping):
             return {self._mask(str(k)): self._masked(v) for k, v in value.items()}

@@ -16,6 +16,7 @@ from mlp.adapters.journal import Journal
 from mlp.core import environment
 from mlp.core.layout import RunLayout
 from mlp.core.secrets import Masker
+from mlp.runtime import carried_record
 
 if TYPE_CHECKING:
     import pytorch_lightning as pl
@@ -37,17 +38,23 @@ def trainer(**kwargs: Any) -> "pl.Trainer":
         return lightning.trainer(placement, None, None, **kwargs)
     launch = stage.launch
     layout = RunLayout(Path(stage.run_dir))
+    elsewhere = os.environ.get(environment.CHECKPOINTS)
     placement = lightning.Placement(
         strategy=launch.get("strategy", "single"),
         nodes=launch.get("nodes", 1),
         processes_per_node=launch.get("processes_per_node", 1),
-        checkpoints=os.environ.get(environment.CHECKPOINTS)
-        or layout.checkpoints(stage.stage_run_id),
+        checkpoints=elsewhere or layout.checkpoints(stage.stage_run_id),
         run_id=stage.stage_run_id,
         stage=stage.name,
         save_dir=layout.stage(stage.stage_run_id),
     )
-    return lightning.trainer(placement, log, _log_hyperparameters, **kwargs)
+    carried = lightning.Carried(
+        end=lambda: carried_record.end_of(layout, stage.stage_run_id),
+        go_on_after=lambda end: carried_record.go_on_after(end, _journal(stage)),
+    )
+    return lightning.trainer(
+        placement, log, _log_hyperparameters, carried if elsewhere else None, **kwargs
+    )
 
 
 def log(metrics: Mapping[str, float], step: int | None = None) -> None:

@@ -10,6 +10,7 @@ import logging
 import os
 from typing import TYPE_CHECKING, Any
 
+from mlp.adapters.trainer.carrying import Carried, carry
 from mlp.adapters.trainer.checkpoints import canonical, is_under, keep_checkpoints
 from mlp.adapters.trainer.logger import Log, LogHparams, run_logger
 from mlp.adapters.trainer.placement import Placement, placed
@@ -19,11 +20,15 @@ from mlp.core.errors import MissingExtraError
 if TYPE_CHECKING:
     import pytorch_lightning as pl
 
-__all__ = ["Log", "LogHparams", "Placement", "trainer"]
+__all__ = ["Carried", "Log", "LogHparams", "Placement", "trainer"]
 
 
 def trainer(
-    placement: Placement, log: Log | None, hparams: LogHparams | None, **kwargs: Any
+    placement: Placement,
+    log: Log | None,
+    hparams: LogHparams | None,
+    carried: Carried | None = None,
+    **kwargs: Any,
 ) -> "pl.Trainer":
     """A `pytorch_lightning.Trainer` for `placement`; `kwargs` are Lightning's own, and win.
 
@@ -35,6 +40,7 @@ def trainer(
       of its own), among the run's checkpoints. One without `dirpath` writes there too.
     - `fit` continues from the newest complete checkpoint that the same `fit` left in an earlier
       life of the run, all ranks from the same one. An explicit `ckpt_path` wins.
+    - With `carried` the checkpoints hold the end of the record, for where they outlive it.
     - SIGTERM to any rank ends `fit` at the next optimizer step, with a checkpoint of it beside the
       others and exit code 143.
     - If PL_GLOBAL_SEED is set and nobody called `seed_everything`, it is called here, once.
@@ -55,7 +61,8 @@ def trainer(
         arguments["logger"] = False
         arguments.setdefault("log_every_n_steps", 1)
     if keeps and placement.checkpoints is not None:
-        arguments["callbacks"] = _with_checkpoints(kwargs.get("callbacks"))
+        callbacks = _with_checkpoints(kwargs.get("callbacks"))
+        arguments["callbacks"] = [*callbacks, *([carry(carried)] if carried else ())]
 
     made = trainer_class()(**arguments)
     if keeps and placement.checkpoints is not None:
