@@ -45,7 +45,8 @@ e2e: setup ## the example and the scaffolded projects from end to end
 	$(BIN)/pytest -n 2 --dist loadfile --durations=10 -m e2e tests
 
 cluster: setup ## the tests on a Kubernetes cluster, the one that KUBECONFIG names
-	$(BIN)/pytest --durations=10 -m cluster tests/cluster
+	$(BIN)/pytest -n 2 --dist loadfile --durations=10 -m "cluster and not disruptive" tests/cluster
+	$(BIN)/pytest --durations=2 -m disruptive tests/cluster
 
 bench: setup ## figures against peers, written to docs/benchmarks.md
 	$(BIN)/python bench/report.py

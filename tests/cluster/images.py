@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from mlp.adapters import lock
 from tests.conftest import BIN
 
 SOURCE = Path(__file__).parents[2]
@@ -85,5 +86,7 @@ def image_project(root: Path) -> ImageProject:
 @pytest.fixture(scope="session")
 def environment_image(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The full reference of the image, which is in the registry."""
-    made = image_project(tmp_path_factory.mktemp("image")).build()
-    return str(made["image"])
+    project = image_project(tmp_path_factory.mktemp("image"))
+    # The other worker of this run finds it made.
+    with lock.held(tmp_path_factory.getbasetemp().parent / "image.lock", wait=True):
+        return str(project.build()["image"])
