@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from mlp.cli import interrupts
+from mlp.adapters import interrupts
 from mlp.core.errors import MlpError
 
 # Verb -> what it does. The file of a verb is imported when the verb is called, not for `--help`.

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mlp.adapters import cluster, data, statefile
+from mlp.adapters import cluster, data, interrupts, statefile
 from mlp.adapters.cluster import Cluster, JobState, Phase
 from mlp.adapters.journal import Journal
 from mlp.core import environment
@@ -280,4 +280,5 @@ def main() -> int:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    interrupts.keep()
     sys.exit(main())

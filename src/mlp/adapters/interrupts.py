@@ -1,4 +1,4 @@
-"""Ctrl-C, which is to end a command whenever it comes."""
+"""Ctrl-C, which is to end a process whenever it comes."""
 
 import signal
 import sys
