@@ -117,6 +117,7 @@ def test_checkpoints_go_where_the_variable_says(tmp_path: Path) -> None:
     code, printed = live(tmp_path, MLP_CHECKPOINTS=place)
     assert code == 0, printed
     assert (tmp_path / "lives0").read_text().split() == ["0", "8"]
+    assert steps(tmp_path) == EACH_ONCE
     names = sorted(path.name for path in (tmp_path / "elsewhere").rglob("*.ckpt"))
     assert names == ["epoch=1-step=40.ckpt", "interrupted.ckpt", "last.ckpt"]
     assert not (tmp_path / "run" / "stages").exists()

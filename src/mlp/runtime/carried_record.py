@@ -30,10 +30,14 @@ def end_of(run: RunLayout, stage_run_id: str) -> str:
     return "".join(encode(event).decode() for event in events if event.kind in _KINDS)
 
 
-def go_on_after(lines: str, record: Journal) -> None:
-    """Record what `end_of` gave in an earlier life: delivering an event twice changes nothing."""
-    for line in lines.splitlines():
-        event = decode(line.encode())
+def go_on_after(lines: str, run: RunLayout, record: Journal) -> None:
+    """Record what `end_of` gave in an earlier life, unless all of it is still here."""
+    carried = lines.encode().splitlines(keepends=True)
+    kept = map(Path, journal.files(str(run.events)))
+    if not carried or any(carried[0] in path.read_bytes() for path in kept):
+        return
+    for line in carried:
+        event = decode(line)
         if event is not None:
             record.repeat(event)
 

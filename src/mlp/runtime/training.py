@@ -50,7 +50,7 @@ def trainer(**kwargs: Any) -> "pl.Trainer":
     )
     carried = lightning.Carried(
         end=lambda: carried_record.end_of(layout, stage.stage_run_id),
-        go_on_after=lambda end: carried_record.go_on_after(end, _journal(stage)),
+        go_on_after=lambda end: carried_record.go_on_after(end, layout, _journal(stage)),
     )
     return lightning.trainer(
         placement, log, _log_hyperparameters, carried if elsewhere else None, **kwargs
