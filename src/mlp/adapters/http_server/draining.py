@@ -1,6 +1,7 @@
 """uvicorn's server, which goes on accepting for a while after the signal and leaves nobody out."""
 
 import asyncio
+import logging
 import signal
 import socket
 from collections.abc import Callable
@@ -12,7 +13,10 @@ import uvicorn
 from mlp.adapters.http_server import HANDSHAKE_S, SPEAK_S
 from mlp.adapters.http_server.listening import take_nobody_new
 
+log = logging.getLogger("mlp.serving")
+
 _LOOK_S = 0.02
+_PAUSE_S = 0.5
 
 
 class Server(uvicorn.Server):  # type: ignore[misc]
@@ -34,6 +38,7 @@ class Server(uvicorn.Server):  # type: ignore[misc]
         self._on_drain = on_drain
         self._linger = linger
         self._draining = False
+        self._connecting: set[asyncio.Task[None]] = set()  # a task that nobody holds may vanish
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Take requests as soon as this server is to."""
@@ -41,7 +46,35 @@ class Server(uvicorn.Server):  # type: ignore[misc]
         self._on_start()
         while not (self._accepts() or self._draining):
             await asyncio.sleep(_LOOK_S)
-        await super().startup(sockets)
+        await super().startup([])
+        self._listener.listen(self.config.backlog)
+        self._accept()
+
+    def _accept(self) -> None:
+        if not self.should_exit:
+            self._loop.add_reader(self._listener, self._accept_one)
+
+    def _accept_one(self) -> None:
+        """The other workers accept too: who takes all that wait at once leaves them idle.
+
+        That is what uvloop does: then all of a client's connections may lie with one worker.
+        """
+        try:
+            connection = _accepted(self._listener)
+        except ConnectionAbortedError:  # gone already
+            return
+        except OSError as e:  # no descriptor is left for it
+            log.error("a connection has to wait: %s", e)
+            self._loop.remove_reader(self._listener)
+            self._loop.call_later(_PAUSE_S, self._accept)
+            return
+        if connection is not None:
+            task = self._loop.create_task(self._connect(connection))
+            self._connecting.add(task)
+            task.add_done_callback(self._connecting.discard)
+
+    async def _connect(self, connection: socket.socket) -> None:
+        await self._loop.connect_accepted_socket(self._protocol, connection)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Drain at the first signal, end at once at the second."""
@@ -68,11 +101,9 @@ class Server(uvicorn.Server):  # type: ignore[misc]
         """Answer those too whom the kernel has connected and nobody has accepted yet."""
         # Closing a socket resets such connections: they are accepted first, and get the time to
         # say what they want.
-        with self._listener.dup() as rest:
-            for server in self.servers:
-                server.close()
-            while (connection := _accepted(rest)) is not None:
-                await self._loop.connect_accepted_socket(self._protocol, connection)
+        self._loop.remove_reader(self._listener)
+        while (connection := _accepted(self._listener)) is not None:
+            await self._connect(connection)
         until = self._loop.time() + SPEAK_S
         while self._loop.time() < until and not all(
             connection.cycle for connection in self.server_state.connections
