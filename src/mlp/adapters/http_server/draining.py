@@ -102,6 +102,8 @@ class Server(uvicorn.Server):  # type: ignore[misc]
         # Closing a socket resets such connections: they are accepted first, and get the time to
         # say what they want.
         self._loop.remove_reader(self._listener)
+        if self._connecting:
+            await asyncio.wait(self._connecting)
         while (connection := _accepted(self._listener)) is not None:
             await self._connect(connection)
         until = self._loop.time() + SPEAK_S
