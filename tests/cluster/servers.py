@@ -69,7 +69,7 @@ def postgres(password: str | None = None) -> Iterator[str]:
         stderr=(folder / "log").open("wb"),
     )
     try:
-        _await_port("127.0.0.1", port, server)
+        _await_ready(programs / "pg_isready", port, server)
         who = "mlflow@127.0.0.1" if password is None else f"mlflow:{password}@{HOST}"
         yield f"postgresql+psycopg2://{who}:{port}/postgres"
     finally:
@@ -140,12 +140,10 @@ def remove_bucket(name: str) -> None:
     s3fs.S3FileSystem().rm(name, recursive=True)
 
 
-def _await_port(host: str, port: int, server: "subprocess.Popen[bytes]") -> None:
+def _await_ready(program: Path, port: int, server: "subprocess.Popen[bytes]") -> None:
+    """Wait until PostgreSQL takes connections: it listens some time before."""
     until = time.monotonic() + _PATIENCE_S
-    while True:
-        try:
-            socket.create_connection((host, port), timeout=1).close()
-            return
-        except OSError:
-            assert server.poll() is None and time.monotonic() < until
-            time.sleep(0.1)
+    asked = [str(program), "--quiet", "--host=127.0.0.1", f"--port={port}"]
+    while subprocess.run(asked, check=False).returncode != 0:
+        assert server.poll() is None and time.monotonic() < until
+        time.sleep(0.1)
