@@ -240,7 +240,7 @@ def test_recorded_runs_are_compared_by_their_references(root: Path) -> None:
         _write(root / "params.json", f'{{"lr": {lr}}}')
         result = running.execute(loaded, Request(), lambda _: None)
         ids.append(result.run_id)
-        assert syncing.catch_up(loaded) == []
+        assert syncing.sync(loaded).left == []
     found = comparing.why(loaded, ids[0][:10], "last", "f1")
     assert found.metric is not None
     assert (found.metric.before, found.metric.after) == (1.0, 0.5)
