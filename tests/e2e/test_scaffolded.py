@@ -105,8 +105,10 @@ def test_from_its_runs_to_answers_by_two_versions_and_back(scaffolded: Project) 
 
 
 def registered(project: Project, seed: str) -> str:
-    """The version of a run with that seed."""
-    done = project.mlp("run", "--set", f"seed={seed}", "--json", CI="true")
+    """The version of a run with that seed, which had trained already."""
+    trained = project.mlp("train", "--set", f"seed={seed}", CI="true")
+    assert trained.code == 0, trained.err
+    done = project.mlp("run", "--json", CI="true")
     assert done.code == 0, done.err
     run = done.document["run_id"]
     return str(project.mlp("models", "register", run, "--json").document["version"])

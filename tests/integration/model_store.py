@@ -80,8 +80,13 @@ class Store:
         tags: Mapping[str, str] = {},
         data: str = DATA,
         stages: bool = True,
+        cached_from: str = "",
+        status: str = "FINISHED",
     ) -> str:
-        """A pipeline run that has logged the models in these folders; its id."""
+        """A pipeline run that has logged the models in these folders; its id.
+
+        With `cached_from` its stage was unchanged since that pipeline run.
+        """
         client = self.client
         experiment = client.get_experiment_by_name("demo")
         where = (
@@ -93,9 +98,11 @@ class Store:
         run = client.create_run(where, tags={k: v for k, v in base.items() if v}).info.run_id
         client.set_tag(run, Tag.RUN_ID, run)
         client.log_param(run, "C", "1.0")
-        stage = client.create_run(
-            where, tags={Tag.KIND: "stage", Tag.STAGE: "train", "mlflow.parentRunId": run}
-        ).info.run_id
+        of_stage = {Tag.KIND: "stage", Tag.STAGE: "train", "mlflow.parentRunId": run}
+        if cached_from:
+            [made_by] = client.search_runs([where], f"tags.`mlflow.parentRunId` = '{cached_from}'")
+            of_stage[Tag.CACHED_FROM] = made_by.info.run_id
+        stage = client.create_run(where, tags=of_stage).info.run_id
         for name, value in metrics.items():
             client.log_metric(stage, name, value)
         if stages:
@@ -108,7 +115,7 @@ class Store:
             client.log_model_artifacts(made.model_id, str(folder))
             client.finalize_logged_model(made.model_id, "READY")
         for each in (stage, run):
-            client.set_terminated(each)
+            client.set_terminated(each, status)
         return run
 
     def register(self, folder: Path, **more: Any) -> str:

@@ -127,9 +127,9 @@ def test_accepting_files_does_not_accept_the_gates_that_were_not_asked(
     version = store.register(good, stages=False)
     (store.files(version) / "MLmodel").open("a").write("\n")
     document = store.mlp("promote", version, "--json").document
-    assert document["refused"] == ["files", "provenance", "metrics"]
+    assert document["refused"] == ["files"]
     refused = store.mlp("promote", version, "--accept", "provenance", "--reason", "x")
-    assert refused.code == 4 and "metrics: refused: not asked" in refused.err
+    assert refused.code == 4 and "metrics: not asked: files did not pass" in refused.err
     refused = store.mlp("promote", version, "--accept", "files", "--reason", "x", "--json")
     assert refused.code == 4 and refused.document["refused"] == ["provenance"]
     assert "its data is not known" in refused.err and "metrics: passed" in refused.err

@@ -119,6 +119,38 @@ def test_a_model_without_signature_and_example_is_refused(
     assert "mlp.log_model(model, example)" in refused.err
 
 
+def test_the_model_of_an_unchanged_stage_is_that_of_the_run_that_made_it(
+    store: Store, saved: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`mlp train`, register, and promote is refused; `mlp run` evaluates, and then it passes."""
+    quick(monkeypatch)
+    store.configure(gates={"metrics": {"acc": {"min": 0.9}}})
+    trained = store.run(saved["good"])
+    assert store.ok("register", trained)["version"] == "1"
+    refused = store.mlp("promote", "1")
+    assert refused.code == 4 and "`mlp run` evaluates the model" in refused.err
+    evaluated = store.run(cached_from=trained, metrics={"acc": 0.95})
+    told = store.ok("register", evaluated)
+    assert (told["version"], told["already"], told["adds"]) == ("1", True, ["acc"])
+    assert told["entry"]["evidence"]["mlflow_run_id"] != evaluated
+    store.ok("promote", "1")
+    again = store.ok("register", store.run(cached_from=trained, metrics={"acc": 0.95}))
+    assert (again["entry"]["number"], again["adds"]) == (told["entry"]["number"], [])
+
+
+def test_the_model_of_a_run_that_failed_is_not_promoted_unless_it_is_accepted(
+    store: Store, saved: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quick(monkeypatch)
+    failed = store.run(saved["good"], status="FAILED")
+    told = store.mlp("register", failed)
+    assert told.code == 0 and "ended as FAILED" in told.err
+    assert "its run ended as FAILED" in _refused(store, "1", "provenance")
+    finished = store.run(cached_from=failed)
+    assert store.ok("register", finished)["already"]
+    store.ok("promote", "1")
+
+
 def test_a_run_without_a_model_says_how_to_log_one(store: Store) -> None:
     refused = store.mlp("register", store.run())
     assert refused.code == 2 and "has logged no model" in refused.err
@@ -247,6 +279,17 @@ def test_unknown_code_or_data_is_refused(
 ) -> None:
     quick(monkeypatch)
     assert says in _refused(store, store.register(saved["good"], **made), "provenance")
+
+
+def test_no_process_is_started_where_another_gate_refuses_already(
+    store: Store, saved: dict[str, Path]
+) -> None:
+    store.configure(gates={"metrics": {"acc": {"min": 0.9}}})
+    version = store.register(saved["good"], metrics={"acc": 0.5})
+    refused = store.mlp("promote", version, "--json")
+    assert refused.code == 4 and refused.document["refused"] == ["metrics"]
+    assert "gate prediction" not in refused.err
+    assert "prediction: not asked: metrics did not pass" in refused.err
 
 
 def test_a_gate_can_be_accepted_with_a_reason_that_is_kept(

@@ -357,6 +357,7 @@ lineages = st.builds(
     st.none() | st.just("") | st.just("c" * 40),
     st.booleans(),
     st.booleans(),
+    st.sampled_from(["FINISHED", "FAILED", "KILLED"]),
     st.dictionaries(st.sampled_from(["a.csv", "b.csv"]), st.none() | st.just("d" * 32)),
 )
 
@@ -365,6 +366,7 @@ lineages = st.builds(
 def test_code_and_data_are_known_only_if_every_part_of_them_is(made: Lineage) -> None:
     gate = gates.provenance(made)
     problems = {
+        f"its run ended as {made.status}": made.status != "FINISHED",
         "its commit is not known": not made.commit,
         "its code had changes that were not recorded": made.dirty and not made.patch,
         "its data is not known": not made.data,

@@ -5,8 +5,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mlp.cli import render
+from mlp.core.gates import PROVENANCE
 from mlp.core.ledger import Action, Entry
 from mlp.core.registry import VersionTag
+from mlp.core.runs import FINISHED, RUNNING
 
 if TYPE_CHECKING:
     from mlp.core.gates import Gate
@@ -33,11 +35,18 @@ def registering(planned: "Registering", *, as_json: bool) -> None:
 
 def registered(planned: "Registering", entry: Entry, *, as_json: bool) -> None:
     """What was registered, or had been."""
+    status = planned.evidence["status"]
+    if status != FINISHED:
+        ended = "has not ended" if status == RUNNING else f"ended as {status}"
+        render.note(
+            f"run {planned.run_id[:8]} {ended}: the gate `{PROVENANCE}` will refuse this version"
+        )
     again = planned.version is not None
     said = "is registered already as" if again else "is registered as"
+    more = f"; this run adds {', '.join(planned.adds)}" if planned.adds else ""
     text = (
         f"{planned.artifact.name} of run {planned.run_id[:8]} {said} version {entry.version}"
-        f" of {planned.model}{_next(planned, entry)}"
+        f" of {planned.model}{more}{_next(planned, entry)}"
     )
     document = {
         "model": planned.model,
@@ -45,6 +54,7 @@ def registered(planned: "Registering", entry: Entry, *, as_json: bool) -> None:
         "run_id": planned.run_id,
         "digest": planned.digest,
         "already": again,
+        "adds": list(planned.adds),
         "entry": _entry(entry),
     }
     render.document(document, text, as_json=as_json)
@@ -87,12 +97,13 @@ def version(shown: "listing.Shown", *, as_json: bool) -> None:
     _found(shown.found)
     found, record = shown.version, shown.record
     tags = found.tags
+    run = record.get("run_id") or tags.get(VersionTag.RUN_ID) or found.run_id or "unknown"
     alias = f" ({', '.join(found.aliases)})" if found.aliases else ""
     lines = [
         f"version    {found.version} of {found.model}{alias}",
         f"lifecycle  {found.lifecycle}",
         f"registered {render.moment(found.created)}",
-        f"run        {tags.get(VersionTag.RUN_ID, found.run_id or 'unknown')}",
+        f"run        {run}",
         f"commit     {tags.get(VersionTag.COMMIT, 'unknown')}"
         + (" with uncommitted changes" if tags.get(VersionTag.DIRTY) else ""),
         f"digest     {tags.get(VersionTag.DIGEST, 'none')}",

@@ -17,7 +17,7 @@ from mlp.core.comparison import (
 )
 from mlp.core.pipeline import DataItem, Outcome, StageState, flatten
 from mlp.core.provenance import Provenance
-from mlp.core.runs import RunRecord, Tag
+from mlp.core.runs import FINISHED, RunRecord, Tag
 
 
 def state_of(
@@ -290,6 +290,6 @@ def gaps(before: RunState, after: RunState) -> tuple[str, ...]:
             notes.append(f"{name} has no record of its code and environment: mlp did not run it")
         if not state.stages:
             notes.append(f"{name} has no record of its stages: their data is unknown")
-        if state.record.status not in ("FINISHED",):
+        if state.record.status != FINISHED:
             notes.append(f"{name} is {state.record.status}: what it did not come to is missing")
     return tuple(notes)

@@ -10,23 +10,30 @@ from typing import Any, Literal
 from mlp.core.errors import UsageError
 from mlp.core.model import Bound, Primary
 from mlp.core.nearest import did_you_mean
+from mlp.core.runs import FINISHED, RUNNING
 
 FILES, PROVENANCE, SIGNATURE = "files", "provenance", "signature"
 PREDICTION, METRICS, CHAMPION = "prediction", "metrics", "champion"
-ALL = (FILES, PROVENANCE, SIGNATURE, PREDICTION, METRICS, CHAMPION)
+# Those that start processes come last, and are asked only where the others let the version through.
+ALL = (FILES, PROVENANCE, SIGNATURE, METRICS, PREDICTION, CHAMPION)
+EXPENSIVE = (PREDICTION, CHAMPION)
 # A challenger has to be able to answer; how well it does is what it is there to show.
 FOR_CHALLENGER = (FILES, SIGNATURE, PREDICTION)
+# The fix where a run stopped before the stage that measures the model.
+EVALUATE = "`mlp run` evaluates the model, and `mlp models register` adds what it measured"
 
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """One verdict. `accepted`: it did not pass, and somebody lets that be."""
+    """One verdict. `accepted`: it did not pass, and somebody lets that be. `asked`: False where
+    another gate had refused before."""
 
     name: str
     passed: bool
     detail: str
     fix: str = ""
     accepted: bool = False
+    asked: bool = True
 
     @property
     def opens(self) -> bool:
@@ -68,9 +75,9 @@ def signature_of(description: Mapping[str, Any]) -> Signature | None:
     return Signature(**parts)
 
 
-def not_asked(name: str) -> Gate:
-    """Of a gate that would have loaded files which are not known to be those registered."""
-    return Gate(name, False, f"not asked: `{FILES}` did not pass")
+def not_asked(name: str, refused: Sequence[str]) -> Gate:
+    """Of a gate that is asked only where those named in `refused` let the version through."""
+    return Gate(name, False, f"not asked: {' and '.join(refused)} did not pass", asked=False)
 
 
 def files(recorded: str | None, found: str, changes: Sequence[str]) -> Gate:
@@ -100,12 +107,16 @@ class Lineage:
     commit: str | None = None
     dirty: bool = False
     patch: bool = False  # the uncommitted changes are kept with the run
+    status: str = FINISHED  # of the run, in MLflow's word
     data: Mapping[str, str | None] = field(default_factory=dict)
 
 
 def provenance(made: Lineage) -> Gate:
-    """Code and data are known."""
+    """Its run ended well, and its code and data are known."""
     problems = []
+    if made.status != FINISHED:
+        ended = "had not ended" if made.status == RUNNING else f"ended as {made.status}"
+        problems.append(f"its run {ended}")
     if not made.commit:
         problems.append("its commit is not known")
     if made.dirty and not made.patch:
@@ -120,8 +131,8 @@ def provenance(made: Lineage) -> Gate:
             PROVENANCE,
             False,
             "; ".join(problems),
-            "train it by `mlp run` in a git repository with the data as `deps` of the stage,"
-            " and register that run",
+            "train it by `mlp run`, to its end, in a git repository with the data as `deps` of the"
+            " stage, and register that run",
         )
     apart = ", with its recorded changes" if made.dirty else ""
     return Gate(
@@ -241,13 +252,11 @@ def metrics(bounds: Mapping[str, Bound], found: Mapping[str, float]) -> Gate:
         elif bound.max is not None and not value <= bound.max:
             problems.append(f"{name} is {value:.6g}, above {bound.max:.6g}")
     if problems:
-        have = ", ".join(sorted(found)) or "none"
-        return Gate(
-            METRICS,
-            False,
-            "; ".join(problems),
-            f"train a better one, or mend model.gates.metrics in mlp.yaml (recorded: {have})",
-        )
+        fix = "train a better one, or change the bounds of model.gates.metrics in mlp.yaml"
+        if bounds.keys() - found.keys():
+            have = ", ".join(sorted(found)) or "none"
+            fix = f"{EVALUATE}; or correct model.gates.metrics in mlp.yaml (recorded: {have})"
+        return Gate(METRICS, False, "; ".join(problems), fix)
     kept = ", ".join(f"{name} {found[name]:.6g}" for name in bounds)
     return Gate(METRICS, True, kept or "model.gates.metrics asks for nothing")
 

@@ -80,10 +80,16 @@ def model_made(entries: Iterable[Entry]) -> int | None:
 
 def registration(entries: Iterable[Entry], version: str) -> Mapping[str, Any]:
     """What was written down when the version was registered by mlp; {} where it was not."""
-    found: Mapping[str, Any] = {}
+    found = registration_entry(entries, version)
+    return found.evidence if found else {}
+
+
+def registration_entry(entries: Iterable[Entry], version: str) -> Entry | None:
+    """The last entry that registers the version; None where mlp did not register it."""
+    found = None
     for entry in entries:
         if entry.action == Action.REGISTERED and entry.version == version:
-            found = entry.evidence
+            found = entry
     return found
 
 

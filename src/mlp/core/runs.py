@@ -28,6 +28,9 @@ class Tag:
     COMMAND_LINE = "mlp.command_line"
 
 
+# How a run stands, in MLflow's words.
+RUNNING, FINISHED = "RUNNING", "FINISHED"
+
 # Artifacts of a pipeline run.
 PROVENANCE = "mlp/provenance.json"
 PATCH = "mlp/code.patch"

@@ -30,7 +30,7 @@ def log_model(model: Any, example: Any, name: str, **kwargs: Any) -> None:
     flavour = _flavour(model)
     arguments: dict[str, Any] = {"name": name, **kwargs}
     if example is not None:
-        arguments.setdefault("input_example", _as_numpy(example))  # MLflow infers the signature
+        arguments.setdefault("input_example", _loggable(example))  # MLflow infers the signature
     if flavour.__name__ == "mlflow.pyfunc":
         flavour.log_model(python_model=model, **arguments)
         return
@@ -114,10 +114,21 @@ def _flavour(model: Any) -> Any:
     )
 
 
-def _as_numpy(example: Any) -> Any:
+def _loggable(example: Any) -> Any:
+    """The example in a form that MLflow infers a signature from: tensors as arrays, and nullable
+    integers as floats, since its integer columns cannot have missing values."""
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(example, torch.Tensor):
         return example.detach().cpu().numpy()
+    pandas = sys.modules.get("pandas")
+    if pandas is not None and isinstance(example, pandas.DataFrame):
+        nullable = [
+            name
+            for name, kind in example.dtypes.items()
+            if pandas.api.types.is_extension_array_dtype(kind)
+            and pandas.api.types.is_integer_dtype(kind)
+        ]
+        return example.astype(dict.fromkeys(nullable, "float64"))
     return example
 
 

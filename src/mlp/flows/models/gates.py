@@ -17,6 +17,7 @@ from mlp.core.gates import Gate, Lineage, Scores
 from mlp.core.ledger import Entry
 from mlp.core.model import Evaluation, Primary
 from mlp.core.registry import ModelVersion, VersionTag, recorded_digest, registration
+from mlp.core.runs import FINISHED
 from mlp.flows.models import origin
 from mlp.flows.models.opened import Opened
 from mlp.flows.models.origin import Origin
@@ -50,6 +51,7 @@ class Examination:
                 evidence.get("commit"),
                 bool(evidence.get("dirty")),
                 bool(evidence.get("patch")),
+                evidence.get("status", FINISHED),
                 evidence.get("data", {}),
             )
         )
@@ -180,7 +182,7 @@ class Examination:
     def _recorded(self, primary: Primary) -> Scores:
         """What the runs recorded, where they recorded it of the same data."""
         assert self.champion is not None
-        fix = (
+        table = (
             "name a table by which both are compared in mlp.yaml:"
             " model.gates.evaluation: {data: test.csv, target: COLUMN}"
         )
@@ -191,12 +193,12 @@ class Examination:
             metrics = self._metrics(version, made)
             if made is None or primary.metric not in metrics:
                 why = f"the run of version {version.version} has not recorded {primary.metric}"
-                return Scores(why_not=why, fix=fix)
+                return Scores(why_not=why, fix=f"{judged.EVALUATE}; or {table}")
             found.append(made)
             values.append(metrics[primary.metric])
         data = [made.evaluated(primary.metric) for made in found]
         if not data[0] or None in data[0].values() or data[0] != data[1]:
-            return Scores(why_not="their runs did not evaluate the same data", fix=fix)
+            return Scores(why_not="their runs did not evaluate the same data", fix=table)
         return Scores(values[0], values[1], "in their runs, on the same data")
 
 
@@ -212,7 +214,8 @@ def examine(
     """The verdicts of the gates of these names, in that order; `progress` gets a line for each.
 
     Nothing is loaded that is not what was registered, unless it is `accepted` that `files` did not
-    pass: without that no other gate is asked, and none of them passes.
+    pass: without that no other gate is asked, and none of them passes. Gates that start processes
+    are not asked where another one refuses already.
     """
     seen = Examination(model, candidate, champion, entries)
     ask = {
@@ -229,15 +232,16 @@ def examine(
                 held = registry.files(model.uri, model.name, version.version)
                 seen.folders[version.version] = stack.enter_context(held)
         found: list[Gate] = []
-        barred = False
+        refused: list[str] = []
         for name in names:
-            if barred:
-                found.append(judged.not_asked(name))
+            if judged.FILES in refused or (refused and name in judged.EXPENSIVE):
+                found.append(judged.not_asked(name, refused))
                 continue
             progress(f"gate {name} …")
             gate = ask[name]()
             found.append(gate)
-            barred = name == judged.FILES and not gate.passed and name not in accepted
+            if not gate.passed and name not in accepted:
+                refused.append(name)
         return tuple(found)
 
 

@@ -23,12 +23,15 @@ _CODE = (".py", ".ipynb", ".sh", ".r", ".jl", ".sql")
 class Origin:
     """A run with the models that it logged, and the states of its stages.
 
-    `lock` is the SHA-256 of its dvc.lock; `patch` says whether its uncommitted changes are kept.
+    `makers` has, for each stage, MLflow's id of the stage's run that did the work: an earlier one
+    where the stage was cached. `lock` is the SHA-256 of the run's dvc.lock; `patch` says whether
+    its uncommitted changes are kept.
     """
 
     run: RunRecord
     stages: Sequence[StageState]
     models: Sequence[LoggedModel]
+    makers: Mapping[str | None, str]
     lock: str | None
     patch: bool
 
@@ -40,6 +43,7 @@ class Origin:
             commit=tags.get(Tag.COMMIT) or None,
             dirty=tags.get(Tag.DIRTY) == "true",
             patch=self.patch,
+            status=self.run.status,
             data={item.path: item.digest for stage in self.stages for item in _data(stage)},
         )
 
@@ -62,7 +66,7 @@ class Origin:
 
     def _training(self) -> list[StageState]:
         logged = {model.run_id for model in self.models}
-        names = {stage.stage for stage in self.run.stages if stage.mlflow_id in logged}
+        names = {stage for stage, maker in self.makers.items() if maker in logged}
         return [stage for stage in self.stages if stage.name in names]
 
 
@@ -74,17 +78,15 @@ def find(project: Project, reference: str) -> Origin:
     """
     uri, experiment = project.tracking_uri, project.config.experiment
     run = tracking.find_run(uri, experiment, reference)
-    ids = [run.mlflow_id, *(stage.mlflow_id for stage in run.stages)]
-    for stage in run.stages:
-        if made_by := stage.tags.get(Tag.CACHED_FROM):
-            ids += _stage_of(uri, experiment, made_by, stage.stage)
+    makers = {stage.stage: _maker(uri, experiment, stage) for stage in run.stages}
     text = tracking.artifact_text(uri, run, runs.STAGES)
     dirty = run.tags.get(Tag.DIRTY) == "true"
     lock = tracking.artifact_text(uri, run, runs.LOCK_AFTER)
     return Origin(
         run,
         recorded.stages(text) if text else (),
-        registry.logged_models(uri, dict.fromkeys(ids)),
+        registry.logged_models(uri, dict.fromkeys((run.mlflow_id, *makers.values()))),
+        makers,
         hashlib.sha256(lock.encode(errors="surrogateescape")).hexdigest() if lock else None,
         bool(dirty and tracking.artifact_text(uri, run, runs.PATCH)),
     )
@@ -103,8 +105,8 @@ def choose(origin: Origin, artifact: str | None) -> LoggedModel:
     if not origin.models:
         raise UsageError(
             f"run {run} has logged no model",
-            fix="log one in a stage: mlp.log_model(model, example); if its stages were unchanged,"
-            " an earlier run has the model, and `mlp run --force` logs it anew",
+            fix="log one in a stage: mlp.log_model(model, example); or run `mlp run --force`"
+            " where the run that made it was deleted",
         )
     if not models:
         have = ", ".join(sorted({model.name for model in origin.models}))
@@ -122,12 +124,15 @@ def params_text(params: Mapping[str, str], limit: int) -> str:
     return text if len(text) <= limit else json.dumps({"too many for a tag": "see the run"})
 
 
-def _stage_of(uri: str, experiment: str, run: str, stage: str | None) -> list[str]:
+def _maker(uri: str, experiment: str, stage: RunRecord) -> str:
+    """MLflow's id of the run that did the work of a stage; its own where that was deleted."""
+    made_by = stage.tags.get(Tag.CACHED_FROM)
+    if made_by is None:
+        return stage.mlflow_id
     try:
-        made = tracking.find_run(uri, experiment, run)
+        return tracking.find_run(uri, experiment, made_by).mlflow_id
     except (UsageError, ConfigurationError):
-        return []  # that run was deleted: then its models cannot be registered either
-    return [part.mlflow_id for part in made.stages if part.stage == stage]
+        return stage.mlflow_id
 
 
 def _data(stage: StageState) -> Iterable[DataItem]:

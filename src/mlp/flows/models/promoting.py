@@ -52,7 +52,7 @@ class Plan:
     @property
     def refused(self) -> tuple[Gate, ...]:
         """The gates that keep it from going on."""
-        return tuple(gate for gate in self.gates if not gate.opens)
+        return tuple(gate for gate in self.gates if gate.asked and not gate.opens)
 
 
 def plan(project: Project, request: Request, progress: Progress = lambda _: None) -> Plan:
@@ -114,13 +114,16 @@ def refusal(planned: Plan) -> GateRefused:
     names = ", ".join(gate.name for gate in planned.refused)
     lines = []
     for gate in planned.gates:
+        if not gate.asked:
+            lines.append(f"{gate.name}: {gate.detail}")
+            continue
         mark = "accepted" if gate.accepted else "passed" if gate.passed else "refused"
         lines.append(f"{gate.name}: {mark}: {gate.detail}")
         if not gate.opens and gate.fix:
             lines.append(f"  fix: {gate.fix}")
     return GateRefused(
         f"version {planned.version} may not become {planned.alias}: {names}",
-        fix="mend what is named above; or let a gate be: --accept GATE --reason WHY",
+        fix="fix what is named above; or let a gate be: --accept GATE --reason WHY",
         cause="\n".join(lines),
     )
 

@@ -1,7 +1,7 @@
 """Making a model that a run has logged the next version of the project's model."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,16 @@ from mlp.core.digests import combined
 from mlp.core.errors import ConfigurationError
 from mlp.core.gates import signature_of
 from mlp.core.ledger import CHAMPION, Action, Entry
-from mlp.core.registry import MODEL_MADE, Lifecycle, LoggedModel, VersionTag, recorded_digest
+from mlp.core.registry import (
+    MODEL_MADE,
+    Lifecycle,
+    LoggedModel,
+    VersionTag,
+    recorded_digest,
+    registration,
+    registration_entry,
+)
+from mlp.core.runs import FINISHED
 from mlp.flows import syncing
 from mlp.flows.models import origin
 from mlp.flows.models.opened import Opened, actor, opened
@@ -30,7 +39,8 @@ _EXAMPLE = "saved_input_example_info"
 @dataclass(frozen=True, slots=True)
 class Plan:
     """The model to be registered. `version` is set where it is registered already; `champion` is
-    the version that serves now."""
+    the version that serves now. `adds` are the metrics that the run has and the registration of
+    that version lacks."""
 
     model: str
     run_id: str
@@ -41,6 +51,7 @@ class Plan:
     evidence: dict[str, Any] = field(default_factory=dict)
     version: str | None = None
     champion: str | None = None
+    adds: tuple[str, ...] = ()
 
 
 def plan(project: Project, run: str, artifact: str | None = None) -> Plan:
@@ -57,6 +68,9 @@ def plan(project: Project, run: str, artifact: str | None = None) -> Plan:
         _check(folder, logged)
         files = digests.files(folder)
         digest = combined(files)
+        entries = model.entries()
+        version = _registered(model, entries, logged, digest)
+        evidence = _evidence(found, logged, digest, files)
         return Plan(
             model.name,
             found.run.run_id,
@@ -64,14 +78,19 @@ def plan(project: Project, run: str, artifact: str | None = None) -> Plan:
             digest,
             files,
             _tags(found, digest),
-            _evidence(found, logged, digest, files),
-            _registered(model, model.entries(), logged, digest),
+            evidence,
+            version,
             model.aliases().get(CHAMPION),
+            _added(registration(entries, version), evidence) if version else (),
         )
 
 
 def apply(project: Project, planned: Plan) -> Entry:
-    """Register it; returns the ledger's entry, an earlier one where it was registered before."""
+    """Register it; returns the ledger's entry, an earlier one where it was registered before.
+
+    A later run of the same model that measured more of it, or was the first to end well, is written
+    down beside the earlier one, and counts from then on.
+    """
     with opened(project) as model, model.state.locked(model.name):
         settle_locked(model)
         entries = model.entries()
@@ -79,10 +98,9 @@ def apply(project: Project, planned: Plan) -> Entry:
         if version is None:
             made = registry.register(model.uri, model.name, planned.artifact, planned.tags)
             version = made.version
-        for entry in entries:
-            known = entry.action == Action.REGISTERED and entry.version == version
-            if known and entry.evidence.get("digest") == planned.digest:
-                return entry
+        known = registration_entry(entries, version)
+        if known is not None and not _supersedes(planned.evidence, known.evidence):
+            return known
         registered = registry.registered(model.uri, model.name)
         known_by = {MODEL_MADE: registered.made} if registered else {}
         return model.state.append_next(
@@ -95,6 +113,21 @@ def apply(project: Project, planned: Plan) -> Entry:
                 evidence=planned.evidence | known_by,
             )
         )
+
+
+def _supersedes(evidence: Mapping[str, Any], known: Mapping[str, Any]) -> bool:
+    """Whether a later registration of the same files says more than the one that is known."""
+    if known.get("digest") != evidence["digest"]:
+        return True
+    ended = evidence["status"] == FINISHED
+    return bool(_added(known, evidence)) or (ended and known.get("status", FINISHED) != FINISHED)
+
+
+def _added(known: Mapping[str, Any], evidence: Mapping[str, Any]) -> tuple[str, ...]:
+    """The metrics that `evidence` has and `known` lacks; of a run that failed none count."""
+    if evidence["status"] != FINISHED:
+        return ()
+    return tuple(sorted(evidence["metrics"].keys() - known.get("metrics", {}).keys()))
 
 
 def described(folder: Path) -> dict[str, Any]:
@@ -114,6 +147,13 @@ def _check(folder: Path, logged: LoggedModel) -> None:
         lacks.append("signature")
     if not description.get(_EXAMPLE):
         lacks.append("input example")
+    if lacks == ["signature"]:
+        raise ConfigurationError(
+            f"the model {logged.name!r} has no signature: MLflow could not infer one from its input"
+            " example",
+            fix="the log of the stage has MLflow's reason (missing values in a column of integers"
+            " are a usual one: make it float64); change the example, then run again",
+        )
     if lacks:
         raise ConfigurationError(
             f"the model {logged.name!r} has no {' and no '.join(lacks)}:"
@@ -157,6 +197,7 @@ def _evidence(
         "digest": digest,
         "files": files,
         "run_id": found.run.run_id,
+        "status": found.run.status,
         "mlflow_run_id": logged.run_id,
         "artifact": logged.name,
         "model_id": logged.model_id,
