@@ -1,6 +1,7 @@
 """What a stage's own MLflow calls record lands in its run, once."""
 
 import json
+import re
 
 import pytest
 
@@ -66,6 +67,7 @@ from sklearn.linear_model import LogisticRegression
 x, y = load_iris(return_X_y=True, as_frame=True)
 x = x.round().astype("Int64")
 mlp.log({"ours": 1.5})
+mlp.log({"ours": 2.5, "word": "no number", "endless": float("inf")})
 mlp.log_model(LogisticRegression(max_iter=5000).fit(x, y), x[:2])
 """,
     "metric.py": "import sys, mlflow; mlflow.log_metric(sys.argv[1], 1); mlflow.end_run()\n",
@@ -149,7 +151,8 @@ def test_the_delivered_model_loads_and_names_its_run(project: Project, recorded:
     import pandas as pd
 
     run = recorded.stage("ours")
-    assert run.data.metrics == {"ours": 1.5}
+    assert recorded.history(run, "ours") == [(0, 1.5), (1, 2.5)], "without a step they count on"
+    assert run.data.metrics.keys() == {"ours", "endless"}
     (output,) = run.outputs.model_outputs
     mlflow.set_tracking_uri(project.uri)
     loaded = mlflow.pyfunc.load_model(f"models:/{output.model_id}")
@@ -159,6 +162,14 @@ def test_the_delivered_model_loads_and_names_its_run(project: Project, recorded:
     assert [kind.name for kind in columns.input_types()] == ["double"] * 4
     row = pd.DataFrame([[5.1, 3.5, 1.4, 0.2]], columns=columns.input_names())
     assert len(loaded.predict(row)) == 1
+
+
+def test_an_infinite_metric_is_shown_as_one_and_json_has_null(
+    project: Project, recorded: Recorded
+) -> None:
+    run = recorded.stage("ours").info.run_id
+    assert re.search(r"endless +inf", project.call("runs", "show", run).out)
+    assert '"endless": null' in project.call("runs", "show", run, "--json").out
 
 
 def test_processes_of_one_stage_share_its_run(recorded: Recorded) -> None:

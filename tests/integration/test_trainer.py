@@ -9,6 +9,8 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 
+import mlp
+from mlp.adapters import journal
 from mlp.adapters import trainer as door
 from mlp.adapters.trainer import Placement, resuming
 from mlp.core.errors import ConfigurationError
@@ -128,6 +130,29 @@ def test_the_users_own_logger_stays_beside_ours(tmp_path: Path) -> None:
     assert own in trainer.loggers
     assert any("loss" in values for values in seen)
     assert "loss" in (Path(own.log_dir) / "metrics.csv").read_text()
+
+
+def test_what_is_no_number_does_not_end_a_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is not recorded, which is told once; values without a step count on."""
+    variables = {"RUN_ID": "r", "RUN_DIR": str(tmp_path), "STAGE": "train", "STAGE_RUN_ID": "s"}
+    for name, value in variables.items():
+        monkeypatch.setenv(f"MLP_{name}", value)
+    made = mlp.trainer(max_epochs=1, **QUIET)
+    for loss in (torch.tensor(1.5), 0.5):
+        made.logger.log_metrics({"loss": loss, "words": "many", "rows": torch.ones(2)})
+    events = [event for file in journal.files(str(tmp_path / "events")) for event in read(file)]
+    assert [(e.data["step"], e.data["values"]) for e in events] == [
+        (0, {"loss": 1.5}),
+        (1, {"loss": 0.5}),
+    ]
+    told = [record.message for record in caplog.records if record.name == "mlp"]
+    assert [message.split(" is ")[0] for message in told] == ["metric words", "metric rows"]
+
+
+def read(file: str) -> list[Any]:
+    return [event for event, _ in journal.read(file)]
 
 
 def test_hyperparameters_arrive_flat(tmp_path: Path) -> None:

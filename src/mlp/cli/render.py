@@ -10,12 +10,13 @@ from typing import Any
 import click
 
 from mlp.core.errors import MlpError
+from mlp.core.finite import for_json
 from mlp.core.secrets import Masker
 
 
 def document(data: Mapping[str, Any], text: str, *, as_json: bool) -> None:
-    """The one result of a command, on standard output."""
-    shown = json.dumps(data, indent=2, default=str) if as_json else text
+    """The one result of a command, on standard output: text, or JSON as RFC 8259 has it."""
+    shown = json.dumps(for_json(data), indent=2, default=str) if as_json else text
     click.echo(Masker(os.environ).text(shown))
 
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("mlp")
 _journals: dict[str, Journal] = {}
+_next_steps: dict[str, int] = {}  # metric -> its step where none is given
+_not_recorded: set[str] = set()  # metrics that were warned of
 
 
 def trainer(**kwargs: Any) -> "pl.Trainer":
@@ -57,11 +59,13 @@ def trainer(**kwargs: Any) -> "pl.Trainer":
     )
 
 
-def log(metrics: Mapping[str, float], step: int | None = None) -> None:
+def log(metrics: Mapping[str, Any], step: int | None = None) -> None:
     """Record metric values of one step in this stage's run. Never raises, never blocks.
 
-    Outside of a run it does nothing. Of several ranks, only rank 0 records, unless the launch has
-    `log_all_ranks`: the names of the others begin with `rank_R/` then.
+    A value is whatever `float` takes: a number, a tensor or array of one. Without a step it is the
+    one after the metric's last in this process; the first is 0. Outside of a run it does nothing.
+    Of several ranks, only rank 0 records, unless the launch has `log_all_ranks`: the names of the
+    others begin with `rank_R/` then.
     """
     stage = environment.stage()
     if stage is None:
@@ -69,13 +73,20 @@ def log(metrics: Mapping[str, float], step: int | None = None) -> None:
     prefix = environment.rank_prefix(stage)
     if prefix is None:
         return
-    values = {}
+    steps: dict[int, dict[str, float]] = {}
     for name, value in metrics.items():
         try:
-            values[f"{prefix}{name}"] = float(value)
-        except (TypeError, ValueError, RuntimeError) as e:  # RuntimeError: a tensor of several
-            _log.warning("metric %s is not recorded: %s", name, e)
-    _journal(stage).metrics(stage.stage_run_id, values, int(step or 0))
+            number = float(value)
+            at = _next_steps.get(name, 0) if step is None else int(step)
+        except (TypeError, ValueError, RuntimeError, OverflowError) as e:  # a tensor of several, …
+            if name not in _not_recorded:
+                _not_recorded.add(name)
+                _log.warning("metric %s is not recorded: %s", name, e)
+            continue
+        _next_steps[name] = at + 1
+        steps.setdefault(at, {})[f"{prefix}{name}"] = number
+    for at, values in steps.items():
+        _journal(stage).metrics(stage.stage_run_id, values, at)
 
 
 def log_model(model: Any, example: Any = None, name: str = "model", **kwargs: Any) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlp.adapters.tracking.connection import Refused, client, translated
 from mlp.core.errors import UsageError
+from mlp.core.finite import from_mlflow
 from mlp.core.runs import RunRecord, Tag
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ def _record(run: Any, stages: Sequence[RunRecord] = ()) -> RunRecord:
         started=run.info.start_time / 1000,
         ended=run.info.end_time / 1000 if run.info.end_time else None,
         params=dict(run.data.params),
-        metrics=dict(run.data.metrics),
+        metrics={name: from_mlflow(value) for name, value in run.data.metrics.items()},
         tags=dict(run.data.tags),
         stages=tuple(stages),
     )

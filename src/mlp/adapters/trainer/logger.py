@@ -7,7 +7,7 @@ from typing import Any
 
 from mlp.adapters.trainer.placement import Placement
 
-Log = Callable[[Mapping[str, float], int | None], None]
+Log = Callable[[Mapping[str, Any], int | None], None]
 LogHparams = Callable[[Mapping[str, object]], None]
 
 
@@ -28,11 +28,11 @@ def run_logger(placement: Placement, log: Log, hparams: LogHparams | None) -> An
         def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
             if rank_zero_only.rank != 0:
                 return
-            values = {name: float(value) for name, value in metrics.items()}
             # Lightning adds the epoch to every step: without repeats the run is half the size.
-            if values.get("epoch") == self._epoch:
-                del values["epoch"]
-            self._epoch = values.get("epoch", self._epoch)
+            epoch = metrics.get("epoch", self._epoch)
+            repeated = epoch == self._epoch
+            self._epoch = epoch
+            values = {k: v for k, v in metrics.items() if not (repeated and k == "epoch")}
             if values:
                 log(values, step)
 

@@ -4,13 +4,14 @@ import html
 import json
 from typing import Any
 
+from mlp.core.finite import for_json
 from mlp.core.predictions import ROWS
 from mlp.runtime.serving.following import Loaded
 
 
 def as_json(data: Any) -> bytes:
     """A document as JSON."""
-    return json.dumps(data, default=str).encode()
+    return json.dumps(for_json(data), default=str).encode()
 
 
 def openapi(model: str, champion: Loaded | None) -> bytes:
