@@ -63,6 +63,24 @@ class Model(PythonModel):
 
 mlflow.models.set_model(Model())
 """
+# It answers with what two modules say that it brings: one is read when it loads, one when asked.
+CODE_PY = """
+import mlflow
+from mlflow.pyfunc import PythonModel
+
+
+class Model(PythonModel):
+    def load_context(self, context):
+        import prep_features
+        self.says = prep_features.SAYS
+
+    def predict(self, context, model_input, params=None):
+        import prep_later
+        return [self.says + prep_later.SAYS] * len(model_input)
+
+
+mlflow.models.set_model(Model())
+"""
 
 
 @dataclass
@@ -85,9 +103,13 @@ class World:
     def state_uri(self) -> str:
         return f"sqlite:///{self.root}/state.db"
 
-    def register(self, *, obeys: bool = False) -> str:
-        """Another version, with its digest in the ledger; it answers with its number."""
+    def register(self, *, obeys: bool = False, says: str = "") -> str:
+        """Another version, with its digest in the ledger; it answers with its number.
+
+        With `says`, a number in Python, it brings modules along, and answers with twice of that.
+        """
         import pandas
+        from mlflow.models import infer_signature
         from mlflow.pyfunc import save_model
 
         if not self.client.search_registered_models():
@@ -95,12 +117,18 @@ class World:
         number = len(self.client.search_model_versions(f"name = '{MODEL}'")) + 1
         folder = self.root / "models" / str(number)
         script = self.root / "model.py"
-        script.write_text(MODEL_PY)
+        script.write_text(CODE_PY if says else MODEL_PY)
+        modules = [self.root / f"{name}.py" for name in ("prep_features", "prep_later") if says]
+        for module in modules:
+            module.write_text(f"SAYS = {says}\n")
+        example = pandas.DataFrame({"user": ["a"], "do": [""]})
         save_model(
             folder,
+            signature=infer_signature(example, [1]),
             python_model=str(script),
+            code_paths=[str(module) for module in modules] or None,
             model_config={"says": number, "obeys": obeys},
-            input_example=pandas.DataFrame({"user": ["a"], "do": [""]}),
+            input_example=example,
             pip_requirements=[],
         )
         version = self.client.create_model_version(MODEL, str(folder)).version

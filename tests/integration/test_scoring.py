@@ -255,7 +255,14 @@ def test_keys_come_from_csv_and_keep_large_numbers(scorers: dict[str, Scorer]) -
         {"dataframe_split": {"columns": ["user"], "data": [[large]]}},
     ):
         assert read(*models.body(document)).keys("user") == [str(large)]
-    assert read(*models.body({"messages": [], "user": "u"})).keys("user") == ["u"]
+    for document in (
+        {"messages": [], "user": "u"},
+        {"inputs": {"user": "u", "x": 1}},
+        {"inputs": {"user": ["u"], "x": 1}},
+        {"inputs": {"user": "u", "x": [1, 2]}},
+        {"instances": {"user": "u", "x": 1}},
+    ):
+        assert read(*models.body(document)).keys("user") == ["u"], document
 
 
 def test_the_stored_example_is_a_request(scorers: dict[str, Scorer]) -> None:

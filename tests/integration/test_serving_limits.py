@@ -1,10 +1,12 @@
 """One worker with tight limits: sizes, times, waiting, tokens, a full disk, feedback, the end."""
 
+import gzip
 import json
 import resource
 import signal
 import socket
 import threading
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from tests.integration.served import Server, World, until, world
 pytestmark = pytest.mark.slow
 
 TOKEN = "correct horse"
+PAGE = "https://app.example"
 BEARER = {"authorization": f"Bearer {TOKEN}"}
 
 
@@ -35,6 +38,7 @@ def server(here: World) -> Iterator[Server]:
         here,
         environ={"DEMO_TOKEN": TOKEN},
         token_env="DEMO_TOKEN",
+        cors=[PAGE],
         max_request="10Ki",
         max_waiting=2,
         timeout=2,
@@ -77,6 +81,41 @@ def test_a_request_that_is_too_large_is_refused_whether_it_says_so_or_not(server
     assert server.client.post("/invocations", content=iter([large[:100], large])).status_code == 413
     assert server.client.post("/feedback", content=large).status_code == 413
     assert server.predict().status_code == 200
+
+
+def test_a_packed_body_is_unpacked_within_the_same_limit(server: Server) -> None:
+    body = json.dumps({"dataframe_records": [{"user": "a", "do": ""}]}).encode()
+
+    def sent(content: bytes, encoding: str, path: str = "/invocations") -> httpx.Response:
+        headers = {"content-encoding": encoding, "content-type": "application/json"}
+        return server.client.post(path, content=content, headers=headers)
+
+    for encoding, pack in (("gzip", gzip.compress), ("Deflate", zlib.compress)):
+        assert sent(pack(body), encoding).json() == {"predictions": [1]}
+        assert sent(pack(b"x" * 11_000), encoding).status_code == 413
+        assert sent(pack(body)[:-9], encoding).status_code == 400
+        assert sent(body, encoding).status_code == 400
+    assert sent(gzip.compress(b"x" * 11_000), "gzip", "/feedback").status_code == 413
+    unknown = sent(body, "br")
+    assert unknown.status_code == 415 and "gzip, deflate" in unknown.text
+
+
+def test_a_page_of_an_allowed_origin_may_ask_and_no_other(server: Server) -> None:
+    def asked(origin: str, header: str = "x-route-key") -> httpx.Response:
+        asks = {"access-control-request-method": "POST", "access-control-request-headers": header}
+        headers = {"origin": origin, **asks}
+        return httpx.options(f"{server.url}/invocations", headers=headers)
+
+    assert asked(PAGE).headers["access-control-allow-origin"] == PAGE
+    assert asked("https://other.example").status_code == 400
+    answer = server.predict(origin=PAGE)
+    assert answer.headers["access-control-allow-origin"] == PAGE
+    assert "X-Model-Version" in answer.headers["access-control-expose-headers"]
+    refused = httpx.post(f"{server.url}/invocations", json={}, headers={"origin": PAGE})
+    assert (refused.status_code, refused.headers["access-control-allow-origin"]) == (401, PAGE)
+    assert "access-control-allow-origin" not in server.predict(origin="https://o.example").headers
+    plain = httpx.options(f"{server.url}/invocations", headers=BEARER)
+    assert (plain.status_code, plain.headers["allow"]) == (405, "POST")
 
 
 def test_a_request_that_does_not_come_to_an_end_is_given_up(server: Server) -> None:

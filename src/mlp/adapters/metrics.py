@@ -12,6 +12,12 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0)
 
 
+def forget(folder: Path, slot: int) -> None:
+    """Remove what a worker that has ended had in hand; what it counted stays."""
+    for gauges in folder.glob(f"gauge_*_{slot}.db"):
+        gauges.unlink()
+
+
 class Metrics:
     """The metrics of one worker; `exposition` has those of all workers of `folder`.
 
@@ -23,8 +29,7 @@ class Metrics:
         from prometheus_client import Counter, Gauge, Histogram, values
 
         values.ValueClass = values.MultiProcessValue(lambda: slot)
-        for gauges in folder.glob(f"gauge_*_{slot}.db"):
-            gauges.unlink()  # what a dead worker had in hand
+        forget(folder, slot)
         self._folder = folder
         self._requests = Counter(
             "mlp_requests", "Requests for predictions.", ["route", "version", "status"]

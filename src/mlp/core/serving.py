@@ -25,6 +25,14 @@ def _log(place: str) -> str:
     return place
 
 
+def _origin(text: str) -> str:
+    scheme, _, host = text.partition("://")
+    if text != "*" and not (scheme in ("http", "https") and host and "/" not in host):
+        raise ValueError("it should be an origin, as in https://app.example:8443, or '*'")
+    return text
+
+
+Origin = Annotated[str, AfterValidator(_origin)]
 Seconds = Annotated[int, BeforeValidator(seconds)]
 Memory = Annotated[Quantity, AfterValidator(_memory)]
 Log = Annotated[str, AfterValidator(_log)]
@@ -48,6 +56,7 @@ class Serve(Section):
     drain: Seconds = 30  # from SIGTERM on, for requests under way
     poll: Annotated[float, Field(gt=0)] = 1.0  # seconds between looks at registry and ledger
     token_env: str | None = None  # a variable with the token that requests have to bring
+    cors: tuple[Origin, ...] = ()  # whose pages may ask from a browser; "*" for all
     log: Log | None = "predictions"  # a folder of the project, an absolute one, or s3://…
     log_features: bool = True
     log_probabilities: bool = True

@@ -1,7 +1,7 @@
 """The door to uvicorn: serves an ASGI application on a socket, and drains before it ends."""
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from mlp.core.errors import MissingExtraError
@@ -23,11 +23,35 @@ def check() -> None:
         raise MissingExtraError("serving", "serve", cause=f"missing: {', '.join(missing)}")
 
 
+def cors(app: Any, origins: Sequence[str]) -> Any:
+    """The application for pages of these origins too: preflights are answered, headers added.
+
+    Credentials are not allowed: a token is sent in `Authorization`, by the page itself.
+    """
+    # It comes with MLflow, whose own server is built on it.
+    from starlette.middleware.cors import CORSMiddleware
+
+    return CORSMiddleware(
+        app,
+        allow_origins=list(origins),
+        allow_methods=["GET", "POST"],
+        allow_headers=[
+            *("Authorization", "Content-Encoding", "Content-Type", "X-Request-Id", "X-Route-Key")
+        ],
+        expose_headers=["X-Request-Id", "X-Model-Version", "X-Route", "X-Logged", "Retry-After"],
+    )
+
+
 class Stopper:
-    """Ends a running server; made before it, filled by it. Only for the server's own thread."""
+    """Ends a running server; made before it, filled by it. Only for the server's own thread.
+
+    `stop` takes nobody new any more; `retire` leaves those who come to other processes that share
+    the socket, and gives those who are connected `linger` seconds to ask once more.
+    """
 
     def __init__(self) -> None:
         self.stop: Callable[[], None] = lambda: None
+        self.retire: Callable[[], None] = lambda: None
 
 
 def run(
@@ -55,5 +79,5 @@ def run(
 
     listener.setblocking(False)
     server = Server(settings(app, patience), listener, on_start, accepts, on_drain, linger)
-    stopper.stop = server.stop
+    stopper.stop, stopper.retire = server.stop, server.retire
     uvloop.run(server.serve(sockets=[listener]))

@@ -38,6 +38,7 @@ class Server(uvicorn.Server):  # type: ignore[misc]
         self._on_drain = on_drain
         self._linger = linger
         self._draining = False
+        self._retiring = False
         self._connecting: set[asyncio.Task[None]] = set()  # a task that nobody holds may vanish
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -51,7 +52,7 @@ class Server(uvicorn.Server):  # type: ignore[misc]
         self._accept()
 
     def _accept(self) -> None:
-        if not self.should_exit:
+        if not (self.should_exit or self._retiring):
             self._loop.add_reader(self._listener, self._accept_one)
 
     def _accept_one(self) -> None:
@@ -94,6 +95,15 @@ class Server(uvicorn.Server):  # type: ignore[misc]
         take_nobody_new(self._listener)
         self._loop.call_later(HANDSHAKE_S, self._close)
 
+    def retire(self) -> None:
+        """Leave who comes from now on to the others that share the socket, and end."""
+        if self._draining:
+            return
+        self._draining = self._retiring = True
+        self._loop.remove_reader(self._listener)
+        self._on_drain()
+        self._loop.call_later(self._linger, self._close)
+
     def _close(self) -> None:
         self.should_exit = True
 
@@ -104,7 +114,7 @@ class Server(uvicorn.Server):  # type: ignore[misc]
         self._loop.remove_reader(self._listener)
         if self._connecting:
             await asyncio.wait(self._connecting)
-        while (connection := _accepted(self._listener)) is not None:
+        while not self._retiring and (connection := _accepted(self._listener)) is not None:
             await self._connect(connection)
         until = self._loop.time() + SPEAK_S
         while self._loop.time() < until and not all(

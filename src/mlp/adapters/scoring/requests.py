@@ -161,7 +161,7 @@ def _column(document: dict[str, Any], column: str) -> list[Any] | None:
     """A column's value in each row."""
     rows = _rows(document)
     if rows is None:
-        return [document[column]] if column in document and column not in _FORMATS else None
+        return _of_one_row(document, column)
     data = next(document[name] for name in _FORMATS if name in document)
     if isinstance(data, dict) and "dataframe_split" not in document:
         return data.get(column)
@@ -176,6 +176,20 @@ def _column(document: dict[str, Any], column: str) -> list[Any] | None:
     if not any(isinstance(row, dict) and column in row for row in rows):
         return None
     return [row.get(column) if isinstance(row, dict) else None for row in rows]
+
+
+def _of_one_row(document: dict[str, Any], column: str) -> list[Any] | None:
+    """The value of a column that all of a request has: beside the data, or alone in its column."""
+    beside = {name: value for name, value in document.items() if name not in _FORMATS}
+    for data in (beside, document.get("inputs"), document.get("instances")):
+        if not isinstance(data, dict) or column not in data:
+            continue
+        value = data[column]
+        if isinstance(value, list) and len(value) == 1:
+            return value
+        if not isinstance(value, list | dict):
+            return [value]
+    return None
 
 
 def _some(document: dict[str, Any], chosen: Sequence[int]) -> dict[str, Any]:

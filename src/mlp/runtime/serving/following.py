@@ -11,7 +11,7 @@ from typing import Any
 
 from mlp.adapters import statefile
 from mlp.adapters.metrics import Metrics
-from mlp.adapters.scoring import Scorer
+from mlp.adapters.scoring import Scorer, brings_code, left_code
 from mlp.adapters.state import State, open_state
 from mlp.adapters.tracking import registry
 from mlp.core.errors import MlpError, RemoteError
@@ -41,9 +41,13 @@ class Following:
 
     Everything that others read is replaced as a whole, never changed: `champion`, `traffic`. They
     hold what was last known while the registry or the state is away.
+
+    A version whose code would mix with that of another one is not loaded here: `succession` names
+    it, and a process that is started for it takes over. Why such a process could not serve it
+    stands in the file `refusal`.
     """
 
-    def __init__(self, spec: ServeSpec, state: str, metrics: Metrics) -> None:
+    def __init__(self, spec: ServeSpec, state: str, metrics: Metrics, refusal: Path) -> None:
         self._spec = spec
         self._metrics = metrics
         self._versions = Versions(spec.tracking_uri, spec.model, Path(spec.cache))
@@ -61,11 +65,16 @@ class Following:
         self._deciding = threading.Lock()
         self._looked = threading.Event()  # at the ledger, which has the digests
         self._loading: str | None = None
+        self._loaded: dict[str, Path] = {}  # what this process has loaded, or tried to
+        self._refusal = refusal
+        self.succession: str | None = None
         self.runs: dict[str, str] = {}  # version -> the run that made it
         self.champion: Loaded | None = None
         self.traffic = Traffic(None)
         # Called from a thread of this class when the attribute of that name has changed.
         self.on_champion: Callable[[], object] = lambda: None
+        self.on_succession: Callable[[], object] = lambda: None
+        self.on_refused: Callable[[str, str], object] = lambda *_: None
         self.on_traffic: Callable[[], object] = lambda: None
 
     def start(self) -> None:
@@ -111,7 +120,7 @@ class Following:
         return {
             "champion": None if self.champion is None else self.champion.version,
             "verified": self.champion is not None and self.champion.digest is not None,
-            "loading": self._loading,
+            "loading": self._loading or self.succession,
             "traffic": asdict(self.traffic),
             "followed_seconds_ago": {k: round(now - at, 1) for k, at in self._seen.items() if at},
             "away": dict(self._away),
@@ -208,12 +217,20 @@ class Following:
         # Replaced as a whole: others read it. What nobody asks for any more is no news.
         self._refused = {v: why for v, why in self._refused.items() if v == wanted}
         if wanted is None or (self.champion is not None and self.champion.version == wanted):
+            self.succession = None
+            return
+        if self.succession == wanted:
+            self._look_at_refusal(wanted)
             return
         if time.monotonic() < self._retry.get(wanted, 0.0):
             return
         self._loading = wanted
         try:
-            loaded = self._ready(wanted)
+            path, digest = self._fetch(wanted)
+            if not self._fits(wanted, path):
+                self._hand_over(wanted)
+                return
+            loaded = self._ready(wanted, path, digest)
         except MlpError as e:
             self._refuse(wanted, e.one_line())
             return
@@ -230,11 +247,34 @@ class Following:
         log.info("champion: version %s", wanted)
         self.on_champion()
 
+    def _fits(self, version: str, path: Path) -> bool:
+        """Whether the version can be loaded in this process without a mix of two versions' code."""
+        others = [folder for each, folder in self._loaded.items() if each != version]
+        if not others:
+            return True
+        return not (brings_code(path) or any(brings_code(o) or left_code(o) for o in others))
+
+    def _hand_over(self, version: str) -> None:
+        log.info(
+            "version %s has code of its own, or the one before: a new worker loads it", version
+        )
+        self._refusal.unlink(missing_ok=True)
+        self.succession = version
+        self.on_succession()
+
+    def _look_at_refusal(self, version: str) -> None:
+        """The new worker may have found that it cannot serve the version: it is tried again."""
+        known = statefile.read(self._refusal)
+        if known.get("version") == version:
+            self.succession = None
+            self._refuse(version, str(known["why"]))
+
     def _refuse(self, version: str, why: str) -> None:
         self._retry[version] = time.monotonic() + _RETRY_S
         if self._refused.get(version) != why:
             log.error("version %s is not served: %s", version, why)
         self._refused[version] = why
+        self.on_refused(version, why)
 
     def _fetch(self, version: str) -> tuple[Path, str | None]:
         found = self._versions.fetch(version, self._entries)
@@ -243,8 +283,8 @@ class Following:
             self.runs[version] = run
         return found
 
-    def _ready(self, version: str) -> Loaded:
-        path, found = self._fetch(version)
+    def _ready(self, version: str, path: Path, found: str | None) -> Loaded:
+        self._loaded[version] = path
         if found is None:
             log.warning("version %s has no recorded digest: its files were not checked", version)
         scorer = Scorer.load(path, probabilities=self._spec.serve.log_probabilities)

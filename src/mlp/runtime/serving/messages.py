@@ -2,10 +2,13 @@
 
 import asyncio
 import json
+import zlib
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from mlp.runtime.serving.job import Response
+
+_ENCODINGS = ("gzip", "deflate")
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -14,10 +17,18 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 class Headers:
     """The headers that the server looks at."""
 
-    __slots__ = ("authorization", "content_length", "content_type", "request_id", "route_key")
+    __slots__ = (
+        "authorization",
+        "content_encoding",
+        "content_length",
+        "content_type",
+        "request_id",
+        "route_key",
+    )
 
     def __init__(self, raw: Iterable[tuple[bytes, bytes]]) -> None:
         self.authorization: bytes | None = None
+        self.content_encoding: bytes | None = None
         self.content_length: bytes | None = None
         self.content_type: bytes | None = None
         self.request_id: bytes | None = None
@@ -33,6 +44,8 @@ class Headers:
                 self.route_key = value
             elif name == b"authorization":
                 self.authorization = value
+            elif name == b"content-encoding":
+                self.content_encoding = value
 
 
 def problem(message: str) -> bytes:
@@ -43,10 +56,20 @@ def problem(message: str) -> bytes:
 async def read_body(
     receive: Receive, headers: Headers, limit: int, over: "asyncio.Future[Response] | None"
 ) -> bytes | Response | None:
-    """The body of a request; None where the client has gone.
+    """The body of a request, unpacked; None where the client has gone.
 
-    A response instead where it is longer than `limit`, said or not, or when `over` has one.
+    A response instead where it is longer than `limit`, said or not, packed or not, where it is
+    packed in an unknown way, or when `over` has one.
     """
+    body = await _sent(receive, headers, limit, over)
+    if headers.content_encoding is None or not isinstance(body, bytes):
+        return body
+    return _unpacked(body, headers.content_encoding, limit)
+
+
+async def _sent(
+    receive: Receive, headers: Headers, limit: int, over: "asyncio.Future[Response] | None"
+) -> bytes | Response | None:
     said = headers.content_length
     if said is not None and int(said) > limit:
         return _too_large(limit)
@@ -100,6 +123,24 @@ async def _unless(
     coming.cancel()
     timed_out = over.result()
     return Response(timed_out.status, timed_out.body, close=True)
+
+
+def _unpacked(body: bytes, encoding: bytes, limit: int) -> bytes | Response:
+    """A body without its Content-Encoding (RFC 9110, 8.4); no more than `limit` is unpacked."""
+    name = encoding.decode("latin-1").strip().lower()
+    if name in ("", "identity"):
+        return body
+    if name not in _ENCODINGS:
+        allowed = ", ".join(_ENCODINGS)
+        return Response(415, problem(f"Content-Encoding may be {allowed}, not {name!r}"))
+    unpacker = zlib.decompressobj(zlib.MAX_WBITS | 32)  # 32: gzip and zlib, by the first bytes
+    try:
+        found = unpacker.decompress(body, limit + 1)
+    except zlib.error as e:
+        return Response(400, problem(f"the body is not {name}: {e}"))
+    if len(found) > limit:
+        return _too_large(limit)
+    return found if unpacker.eof else Response(400, problem(f"the {name} body ends too early"))
 
 
 def _too_large(limit: int) -> Response:

@@ -5,6 +5,7 @@ says so, so that a worker whose loop is stuck is replaced too.
 """
 
 import errno
+import itertools
 import json
 import logging
 import os
@@ -19,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
+from mlp.adapters import metrics
 from mlp.core.errors import ConfigurationError
 from mlp.core.serving import ServeSpec
 
@@ -36,11 +38,16 @@ _PORT_LOOK_S = 0.1
 
 @dataclass
 class _Worker:
+    """A worker's process. `succeeds`: the slot of the one that it takes over from, once ready;
+    `until`: when one that has a successor has to be gone."""
+
     slot: int
     process: "subprocess.Popen[bytes]"
     beats: int  # the reading end of its pipe
     seen: float
     ready: bool = False
+    succeeds: int | None = None
+    until: float | None = None
 
 
 class Supervisor:
@@ -93,7 +100,7 @@ class Supervisor:
     def _end(self, number: int, frame: FrameType | None) -> None:
         self._ending = number
 
-    def _start(self, slot: int) -> None:
+    def _start(self, slot: int, succeeds: int | None = None) -> None:
         beats, theirs = os.pipe()
         os.set_blocking(beats, False)
         listener = self._listener.fileno()
@@ -101,6 +108,7 @@ class Supervisor:
             [
                 *(sys.executable, "-m", "mlp.runtime.serving.worker", str(self._path)),
                 *(str(listener), str(theirs), str(slot), str(self._metrics)),
+                *(() if succeeds is None else ("successor",)),
             ],
             pass_fds=(listener, theirs),
             stdin=subprocess.DEVNULL,
@@ -109,7 +117,7 @@ class Supervisor:
             start_new_session=True,  # Ctrl-C is for the supervisor, which tells them
         )
         os.close(theirs)
-        self._workers[slot] = _Worker(slot, process, beats, time.monotonic())
+        self._workers[slot] = _Worker(slot, process, beats, time.monotonic(), succeeds=succeeds)
         self._selector.register(beats, selectors.EVENT_READ, slot)
 
     def _wait(self, seconds: float) -> None:
@@ -123,6 +131,10 @@ class Supervisor:
                 continue
             worker.seen = time.monotonic()
             worker.ready = told[-1:] == b"r"
+            if b"s" in told:
+                self._start_successor(worker)
+            if worker.ready and worker.succeeds is not None:
+                self._retire(worker)
         if not self._announced and all(w.ready for w in self._workers.values()):
             self._announced = True
             self._announce()
@@ -140,9 +152,10 @@ class Supervisor:
         silence = self._spec.serve.timeout + _SILENCE_S
         for slot, worker in list(self._workers.items()):
             if worker.process.poll() is not None:
-                log.error("worker %d ended with %d", slot, worker.process.returncode)
-                self._forget(worker)
-                self._start_at[slot] = now + _RESTART_S * (not worker.ready)
+                self._bury(worker, now)
+            elif worker.until is not None and now > worker.until:
+                log.error("worker %d did not drain in time: it is killed", slot)
+                _kill(worker.process)
             elif now - worker.seen > silence:
                 log.error("worker %d says nothing any more: it is killed", slot)
                 _kill(worker.process)
@@ -153,6 +166,37 @@ class Supervisor:
         if self._spec.serve.log is not None and now >= self._pack_at:
             self._pack_at = now + self._spec.serve.rotate
             self._pack()
+
+    def _start_successor(self, worker: _Worker) -> None:
+        """Start a process for the champion that a worker cannot load beside what it has loaded."""
+        if worker.until is None and self._successor(worker) is None:
+            taken = self._workers.keys() | self._start_at.keys()
+            slot = next(slot for slot in itertools.count() if slot not in taken)
+            self._start(slot, succeeds=worker.slot)
+
+    def _successor(self, worker: _Worker) -> _Worker | None:
+        return next((w for w in self._workers.values() if w.succeeds == worker.slot), None)
+
+    def _retire(self, successor: _Worker) -> None:
+        """End the worker that a successor, which is ready, takes over from."""
+        before = self._workers[successor.succeeds] if successor.succeeds is not None else None
+        successor.succeeds = None
+        if before is not None:
+            log.info("worker %d takes over from worker %d", successor.slot, before.slot)
+            before.until = time.monotonic() + self._spec.serve.drain
+            before.process.send_signal(signal.SIGUSR1)
+
+    def _bury(self, worker: _Worker, now: float) -> None:
+        """What follows from the end of a worker's process: another one, where it is missed."""
+        successor = self._successor(worker)
+        self._forget(worker)
+        if worker.until is not None:
+            return
+        log.error("worker %d ended with %d", worker.slot, worker.process.returncode)
+        if successor is not None:
+            successor.succeeds = None
+        elif worker.succeeds is None:
+            self._start_at[worker.slot] = now + _RESTART_S * (not worker.ready)
 
     def _pack(self) -> None:
         """Journals become Parquet in a process of low priority; one at a time."""
@@ -167,6 +211,7 @@ class Supervisor:
             self._selector.unregister(worker.beats)
         os.close(worker.beats)
         del self._workers[worker.slot]
+        metrics.forget(self._metrics, worker.slot)
 
     def _stop(self) -> None:
         log.info("ending: %d workers drain", len(self._workers))

@@ -1,18 +1,20 @@
 """A worker: one event loop, one champion, one challenger's process.
 
-`python -m mlp.runtime.serving.worker SPEC LISTENER HEARTBEAT SLOT METRICS`: descriptors of the
-socket to accept from and of a pipe to the supervisor, the worker's slot, the metrics' folder.
+`python -m mlp.runtime.serving.worker SPEC LISTENER HEARTBEAT SLOT METRICS [successor]`: the
+descriptors of the socket to accept from and of a pipe to the supervisor, the worker's slot, the
+metrics' folder, and whether it takes over from a worker that cannot load the champion.
 """
 
 import asyncio
 import logging
 import os
+import signal
 import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from mlp.adapters import http_server
+from mlp.adapters import http_server, statefile
 from mlp.adapters.metrics import Metrics
 from mlp.adapters.predictions.journal import Journal, Keeping
 from mlp.core.serving import ServeSpec
@@ -25,6 +27,7 @@ from mlp.runtime.serving.start import read_spec, set_up_logging, state_of
 
 log = logging.getLogger("mlp.serving")
 
+SUCCESSOR = "successor"
 BEAT_S = 1.0
 _PARENT_S = 0.2  # between looks whether the supervisor is there
 # From SIGTERM on connections are accepted this long, at most a third of serve.drain.
@@ -36,12 +39,23 @@ _MODEL_S = 60.0
 class Worker:
     """Puts the parts of a worker together, and watches over its champion."""
 
-    def __init__(self, spec: ServeSpec, heartbeat: int, slot: int, metrics: Path) -> None:
+    def __init__(
+        self,
+        spec: ServeSpec,
+        heartbeat: int,
+        slot: int,
+        metrics: Path,
+        refusal: Path,
+        *,
+        successor: bool,
+    ) -> None:
         self._spec = spec
+        self._refusal = refusal
+        self._succeeds = successor  # until it has a champion
         self._heartbeat = heartbeat
         self._abandoned = False  # by the supervisor
         self._metrics = Metrics(metrics, slot)
-        self._following = Following(spec, state_of(spec), self._metrics)
+        self._following = Following(spec, state_of(spec), self._metrics, refusal)
         self._journal = journal_of(spec)
         self._stopper = http_server.Stopper()
         self._app: App
@@ -54,7 +68,7 @@ class Worker:
         serve = self._spec.serve
         linger = min(LINGER_S, serve.drain / 3)
         http_server.run(
-            self._call,
+            http_server.cors(self._call, serve.cors) if serve.cors else self._call,
             listener,
             on_start=self._start,
             accepts=self._accepts,
@@ -96,6 +110,9 @@ class Worker:
         self._app.start()
         self._following.on_traffic = self._in_loop(self._follow_traffic)
         self._following.on_champion = self._in_loop(self._tell_ready)
+        self._following.on_succession = self._hand_over
+        self._following.on_refused = self._refused
+        loop.add_signal_handler(signal.SIGUSR1, self._stopper.retire)
         self._following.start()
         if self._journal is not None:
             self._journal.runs = self._following.runs
@@ -113,10 +130,26 @@ class Worker:
 
     def _accepts(self) -> bool:
         """Whether a request would be answered, or nothing is to be expected of waiting."""
+        if self._following.champion is not None or self._abandoned:
+            return True
         late = self._loop.time() > self._started + _MODEL_S
-        return (
-            self._following.champion is not None or self._following.idle or late or self._abandoned
-        )
+        return not self._succeeds and (self._following.idle or late)
+
+    def _hand_over(self) -> None:
+        """Ask for a process that loads the champion which this one cannot load."""
+        if self._following.champion is None:
+            self._give_way()
+        self._loop.call_soon_threadsafe(self._tell_ready)
+
+    def _refused(self, version: str, why: str) -> None:
+        """Of a successor: say why to the worker before it, which goes on."""
+        if self._succeeds and self._following.champion is None:
+            statefile.write(self._refusal, {"version": version, "why": why})
+            self._give_way()
+
+    def _give_way(self) -> None:
+        logging.shutdown()
+        os._exit(1)
 
     def _drain(self) -> None:
         log.info("draining")
@@ -162,7 +195,9 @@ class Worker:
             self._loop.call_later(self._spec.serve.rotate, self._rotate)
 
     def _tell_ready(self) -> None:
-        self._tell(b"." if self._app.not_ready() else b"r")
+        self._succeeds = self._succeeds and self._following.champion is None
+        wish = b"s" if self._following.succession else b""
+        self._tell(wish + (b"." if self._app.not_ready() else b"r"))
 
     def _follow_traffic(self) -> None:
         """Have the process of the challenger that is wanted, and no other."""
@@ -201,11 +236,18 @@ def journal_of(spec: ServeSpec) -> Journal | None:
 
 def main(arguments: list[str]) -> int:
     """Run a worker; returns the exit code."""
-    path, listener, heartbeat, slot, metrics = arguments
+    path, listener, heartbeat, slot, metrics, *role = arguments
     spec = read_spec(Path(path))
     set_up_logging(f"worker {slot}")
     os.set_blocking(int(heartbeat), False)
-    worker = Worker(spec, int(heartbeat), int(slot), Path(metrics))
+    worker = Worker(
+        spec,
+        int(heartbeat),
+        int(slot),
+        Path(metrics),
+        Path(path).with_name("refused.json"),
+        successor=role == [SUCCESSOR],
+    )
     return worker.run(socket.socket(fileno=int(listener)))
 
 
