@@ -45,16 +45,19 @@ def watched(
 ) -> int:
     """Show a run that `start` makes, with its progress; returns the exit code.
 
-    130 where Ctrl-C ended it, or left a job of it alone; 0 where `detach` asked for that.
+    130 where Ctrl-C ended it, or left a job of it alone; 0 where `detach` asked for that; 5 where
+    sight of a job was lost, which goes on.
     """
     signal.signal(signal.SIGTERM, _interrupt)
     result = start(_show_progress, ["mlp", *sys.argv[1:]])
     if result.error is not None and result.status != "KILLED":
         render.error(result.error)
     render.document(_as_document(result), _as_text(result), as_json=as_json)
-    if result.status == "KILLED" or (result.status == "DETACHED" and not detach):
+    if result.status == "KILLED":
         return 130
-    return result.error.exit_code if result.error is not None else 0
+    if result.error is not None:
+        return result.error.exit_code
+    return 130 if result.status == "DETACHED" and not detach else 0
 
 
 def _interrupt(*_: int | FrameType | None) -> None:

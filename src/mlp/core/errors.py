@@ -65,6 +65,10 @@ class RemoteError(MlpError):
     exit_code = 5
 
 
+class Unavailable(RemoteError):  # noqa: N818 - a state, which may pass
+    """Something on another machine does not answer now; trying again may help."""
+
+
 class UserCodeError(MlpError):
     """The user's own code failed; its last log lines are the cause."""
 

@@ -84,6 +84,8 @@ class JobSpec:
     states: Mapping[str, str] = field(default_factory=dict)
     """A digest of each input's content and of the params, for whoever attaches to compare with."""
     rendezvous_timeout: int = 600
+    storage_patience: int = 600
+    """How long a pod tries again where the DVC remote does not answer, in seconds."""
     checkpoints: str | None = None
     """Below what checkpoints lie: a directory of the pods or an s3:// address; None: in the pod."""
     tracking_uri: str | None = None

@@ -90,6 +90,7 @@ class KubernetesTarget(Section):
     annotations: Mapping[str, str] = Field(default_factory=dict)
     start_timeout: Seconds = 1800  # how long `mlp` waits for the pods to run
     rendezvous_timeout: Seconds = 600  # how long the first node waits for the last one
+    storage_patience: Seconds = 600  # how long a DVC remote that does not answer is tried again
     grace: Seconds = 60  # between SIGTERM and SIGKILL: time to save a checkpoint
     node_lost_after: Seconds = 60  # a node that is not reachable for so long is given up
     ttl: Seconds = 86400  # how long a job that has ended stays in the cluster

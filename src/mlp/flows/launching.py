@@ -180,8 +180,10 @@ def _unfinished(project: Project, header: Mapping[str, Any]) -> str | None:
 def _unfinished_job(run: RunLayout) -> Mapping[str, Any] | None:
     """The job that a stage of the run is, or was to be, and whose end was not seen here."""
     for path in run.path.glob("stages/*/job.json"):
-        marker = job_marker(run, path.parent.name)
-        if not marker.get("ended", True) and not run.failure(path.parent.name).exists():
+        stage_run = path.parent.name
+        marker = job_marker(run, stage_run)
+        failed = run.failure(stage_run).exists() and not run.detached(stage_run).exists()
+        if not marker.get("ended", True) and not failed:
             return marker
     return None
 

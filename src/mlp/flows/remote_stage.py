@@ -10,17 +10,17 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from mlp.adapters import cluster, data, interrupts, statefile
+from mlp.adapters import cluster, data, interrupts, patience, statefile
 from mlp.adapters.cluster import Cluster, JobState, Phase
 from mlp.adapters.journal import Journal
 from mlp.core import environment
-from mlp.core.errors import MlpError, RemoteError, UserCodeError, from_os_error
+from mlp.core.errors import MlpError, RemoteError, Unavailable, UserCodeError, from_os_error
 from mlp.core.health import Check
 from mlp.core.layout import RunLayout
 from mlp.core.runs import Tag
@@ -30,6 +30,8 @@ from mlp.flows import launching, receiving, submission, target_checks
 from mlp.flows import project as projects
 from mlp.flows.following import Following
 from mlp.flows.submission import Submitted
+
+T = TypeVar("T")
 
 # So long what was checked when the run began is taken to be right.
 _FRESH_S = 60.0
@@ -55,9 +57,18 @@ class RemoteStage:
         self._marker = run.job(stage.stage_run_id)
         self._life = f"{header['pid']} {header['started']}"
         self._made: Submitted | None = None
+        self._complete = False
 
     def run(self) -> int:
         """Returns the exit code of the stage's command."""
+        try:
+            return self._run_job()
+        except (cluster.UnreachableError, cluster.ForbiddenError, Unavailable) as e:
+            if self._made is None:
+                raise
+            return self._lose_sight(self._made, e)
+
+    def _run_job(self) -> int:
         if self._done_before():
             return 0
         for left in (self._run.detached, self._run.failure):  # by an earlier life of the run
@@ -92,6 +103,7 @@ class RemoteStage:
         if attached:
             found = cluster.get_job(self._cluster, attached)
             submitted = Submitted(cluster.spec_of(found), found["metadata"]["uid"], False)
+            self._made = submitted
         else:
             submitted = self._submit_anew()
         self._mark(submitted.spec.name)
@@ -124,7 +136,7 @@ class RemoteStage:
             for check in checks.result():
                 if check.name == "queue":
                     self._note(f"  queue  {check.message}")
-        submission.push(self._place, shipment, self._note)
+        self._patiently(lambda: submission.push(self._place, shipment, self._note))
         with _undisturbed():  # Ctrl-C in between would leave a job that nobody knows of
             self._made = submission.submit(
                 self._cluster,
@@ -174,8 +186,9 @@ class RemoteStage:
         """Put in place what the job made."""
         root, spec, uid = self._place.root, submitted.spec, submitted.uid
         began = time.monotonic()
-        self._receive_record(submitted)
-        count = receiving.receive(root, spec, uid)
+        self._complete = True
+        self._patiently(lambda: self._receive_record(submitted))
+        count = self._patiently(lambda: receiving.receive(root, spec, uid))
         self._mark(spec.name, ended=True, received=True)
         what = "1 output is" if count == 1 else f"{count} outputs are"
         self._note(f"{what} in place after {time.monotonic() - began:.1f} s")
@@ -184,12 +197,22 @@ class RemoteStage:
     def _fail(self, submitted: Submitted, state: JobState, following: Following) -> int:
         """The exit code of the code that failed; an error where it is not the code's."""
         name = submitted.spec.name
-        self._receive_record(submitted)
+        try:
+            self._receive_record(submitted)
+        except RemoteError as e:  # how the job ended matters more
+            self._note(f"the rest of the job's record stays where it is: {e.one_line()}")
         self._mark(name, ended=True)
         if state.phase == Phase.GONE:
             again = f"mlp run {self._stage.name}"
             raise RemoteError(f"job {name} was deleted", fix=f"{again} submits it again")
-        why = following.why()
+        try:
+            why = following.why()
+        except (cluster.UnreachableError, cluster.ForbiddenError) as e:
+            raise RemoteError(
+                f"job {name} has failed, and why cannot be asked now: {e.message}",
+                fix=f"mlp jobs explain {name}",
+                cause=e.cause,
+            ) from e
         if why.code:
             failed = UserCodeError(
                 f"stage {self._stage.name!r} failed on {self._name} with exit code {why.code}",
@@ -207,6 +230,28 @@ class RemoteStage:
         """What the pods could not deliver; of another run's job that is the other run's."""
         if not submitted.joined:
             receiving.receive_record(self._place.root, self._run, submitted.spec, submitted.uid)
+
+    def _lose_sight(self, submitted: Submitted, error: MlpError) -> int:
+        """Leave alone, as with Ctrl-C, a job that lives or is complete and cannot be seen now."""
+        name = submitted.spec.name
+        attach = f"mlp jobs attach {name}"
+        if self._complete:
+            message = f"job {name} is done, and its outputs could not be fetched"
+            rest = f"they are stored; {attach}   fetches them"
+        else:
+            message = f"lost sight of job {name}, which goes on"
+            rest = f"then: {attach}"
+        lost = RemoteError(
+            f"{message}: {error.message}",
+            fix="; ".join(part for part in (error.fix, rest) if part),
+            cause=error.cause,
+        )
+        leave(lost, self._run, self._stage)
+        self._run.detached(self._stage.stage_run_id).touch()
+        return environment.DETACHED
+
+    def _patiently(self, act: Callable[[], T]) -> T:
+        return patience.patiently(act, self._target.storage_patience, self._note)
 
     def _interrupted(self, submitted: Submitted) -> int:
         """Detach, unless a second Ctrl-C follows: then cancel, if the job is ours to cancel."""

@@ -205,6 +205,7 @@ class _Run:
         except StageFailed as e:
             if e.status == environment.DETACHED:
                 self._status = "DETACHED"
+                self._error = self._failure(e)  # where sight of the job was lost
                 return
             self._status = "KILLED" if e.status in _INTERRUPTED else "FAILED"
             self._error = self._with_log(e)
@@ -297,13 +298,19 @@ class _Run:
         if lock.is_file():
             self._record.attach(name, lock.read_bytes())
 
+    def _failure(self, error: StageFailed) -> MlpError | None:
+        """What the process that saw to the stage's job left as its last words."""
+        words = self._record.run.failure(stage_run_id(self._record.run_id, error.stage))
+        if not words.exists():
+            return None
+        known = from_words(json.loads(words.read_text(encoding="utf-8")))
+        known.__cause__ = error
+        return known
+
     def _with_log(self, error: StageFailed) -> MlpError:
         """The failure with the last lines that the stage printed, or why it could not be run."""
         stage_run = stage_run_id(self._record.run_id, error.stage)
-        words = self._record.run.failure(stage_run)
-        if words.exists():
-            known = from_words(json.loads(words.read_text(encoding="utf-8")))
-            known.__cause__ = error
+        if (known := self._failure(error)) is not None:
             return known
         log = self._record.run.log(stage_run)
         lines = logfile.last_lines(log, _LAST_LINES)

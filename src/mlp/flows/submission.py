@@ -119,6 +119,7 @@ def describe(
         remote=shipment.remote,
         states=states(place.root, stage, shipment.inputs),
         rendezvous_timeout=target.rendezvous_timeout,
+        storage_patience=target.storage_patience,
         checkpoints=_checkpoints(target, shipment.remote),
         tracking_uri=_without_login(target.tracking_uri),
         show_all_ranks=bool(header.get("show_all_ranks")),

@@ -3,14 +3,17 @@
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from mlp.adapters import patience
 from mlp.core import job as jobs
 from mlp.core.job import JobSpec
 from mlp.core.layout import RunLayout
 from mlp.core.secrets import Masker
+
+T = TypeVar("T")
 
 _TERMINATION_LOG = Path("/dev/termination-log")
 # Kubernetes keeps 4096 bytes of a termination message.
@@ -56,6 +59,15 @@ def report(phase: str, message: str, code: int | None = None, log: Sequence[str]
         text = masker.text(json.dumps({**words, "log": lines}))
     print(f"error: {masker.text(message)}", file=sys.stderr)  # noqa: T201 - the pod's log
     _TERMINATION_LOG.write_text(text, encoding="utf-8")
+
+
+def patiently(spec: JobSpec, act: Callable[[], T]) -> T:
+    """What `act` returns, which needs the DVC remote: for minutes, where that does not answer."""
+    return patience.patiently(act, spec.storage_patience, _note)
+
+
+def _note(text: str) -> None:
+    print(Masker(os.environ).text(text), file=sys.stderr, flush=True)  # noqa: T201 - the pod's log
 
 
 def _peak_memory() -> int | None:

@@ -22,18 +22,19 @@ def main() -> int:
     phase = "bundle"
     try:
         storage = data.storage_of(spec.remote)
-        failure = storage.read(f"{pod.folder(spec)}/{jobs.FAILED}")
+        failed = f"{pod.folder(spec)}/{jobs.FAILED}"
+        failure = pod.patiently(spec, lambda: storage.read(failed))
         if failure is not None:  # another pod's last word
             pod.report(**json.loads(failure))
             return jobs.EXIT_FAILED
         archive = Path(jobs.POD_ROOT) / "bundle.tar.gz"
-        storage.get(jobs.bundle_path(spec.bundle), archive)
+        pod.patiently(spec, lambda: storage.get(jobs.bundle_path(spec.bundle), archive))
         bundle.unpack(archive, Path(jobs.POD_CODE), spec.bundle)
         archive.unlink()
         phase = "inputs"
         root = Path(jobs.POD_CODE) / spec.root
         data.adopt(root, spec.remote)
-        data.pull(root, spec.inputs)
+        pod.patiently(spec, lambda: data.pull(root, spec.inputs))
         _write_header(spec)
     except (MlpError, OSError) as e:
         known = from_os_error(e) if isinstance(e, OSError) else e

@@ -166,11 +166,10 @@ class Worker:
             from mlp.adapters import data
 
             words = {"phase": "code", "message": message, "code": code, "log": lines}
+            text = self._masker.data(json.dumps(words).encode())
+            name = f"{pod.folder(self._spec)}/{jobs.FAILED}"
             storage = data.storage_of(self._spec.remote)
-            storage.write(
-                f"{pod.folder(self._spec)}/{jobs.FAILED}",
-                self._masker.data(json.dumps(words).encode()),
-            )
+            pod.patiently(self._spec, lambda: storage.write(name, text))
         if isinstance(self._line, FinishLine):
             self._line.announce(FAILED)
         return jobs.EXIT_FAILED
@@ -184,7 +183,7 @@ class Worker:
         from mlp.core.errors import MlpError, RemoteError
 
         try:
-            self._store_outputs()
+            pod.patiently(self._spec, self._store_outputs)
         except MlpError as e:
             if isinstance(e, RemoteError):
                 pod.report("outputs", e.one_line())

@@ -7,6 +7,7 @@ from pathlib import Path
 from mlp.adapters.data.errors import translated
 from mlp.adapters.data.pipeline import is_pipeline
 from mlp.adapters.data.project import opened
+from mlp.adapters.data.transfer import pull
 from mlp.core.errors import MlpError
 from mlp.core.secrets import mask_urls
 
@@ -30,8 +31,7 @@ def check_out_sources(path: Path) -> tuple[str, ...]:
     missing = []
     for file in files:
         try:
-            with opened(path) as repo:
-                repo.pull(targets=[file])
+            pull(path, [file])
         except MlpError:
             missing.append(str(Path(file).relative_to(path)))
     return tuple(missing)

@@ -1,15 +1,15 @@
 """The default DVC remote as a place for files of ours: code bundles, what jobs leave behind."""
 
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mlp.adapters.data.project import opened
 from mlp.adapters.data.remotes import is_local
-from mlp.core.errors import ConfigurationError, MissingExtraError, RemoteError
+from mlp.adapters.data.storage_errors import storage_translated
+from mlp.core.errors import ConfigurationError
 from mlp.core.secrets import is_secret_name, mask_urls
 
 # Half of a credential, or files of this machine: pods have their own, from a Secret.
@@ -29,28 +29,28 @@ class Storage:
 
     def exists(self, name: str) -> bool:
         """Whether there is a file `name`."""
-        with _translated(self.url):
+        with storage_translated(self.url):
             return bool(self._fs.exists(self._at(name)))
 
     def put(self, file: Path, name: str) -> None:
         """Store a file; it is there completely or not at all."""
-        with _translated(self.url):
+        with storage_translated(self.url):
             self._fs.put_file(str(file), self._at(name))
 
     def get(self, name: str, file: Path) -> None:
         """Fetch `name` to `file`. Raises RemoteError where it is not there."""
-        with _translated(self.url):
+        with storage_translated(self.url):
             file.parent.mkdir(parents=True, exist_ok=True)
             self._fs.get_file(self._at(name), str(file))
 
     def write(self, name: str, content: bytes) -> None:
         """Store a small file."""
-        with _translated(self.url):
+        with storage_translated(self.url):
             self._fs.pipe_file(self._at(name), content)
 
     def read(self, name: str) -> bytes | None:
         """A small file, None where it is not there."""
-        with _translated(self.url):
+        with storage_translated(self.url):
             try:
                 with self._fs.open(self._at(name), mode="rb") as file:
                     return bytes(file.read())
@@ -59,7 +59,7 @@ class Storage:
 
     def names(self, folder: str) -> list[str]:
         """The files below `folder`, by their names from the top."""
-        with _translated(self.url):
+        with storage_translated(self.url):
             try:
                 found = list(self._fs.find(self._at(folder)))
             except FileNotFoundError:
@@ -69,7 +69,7 @@ class Storage:
     def remove(self, folder: str) -> None:
         """Remove a folder and all in it."""
         for name in self.names(folder):
-            with _translated(self.url):
+            with storage_translated(self.url):
                 self._fs.remove(self._at(name))
 
     def _at(self, name: str) -> str:
@@ -120,37 +120,10 @@ def storage(path: Path) -> Storage:
 
 def storage_of(settings: Mapping[str, str]) -> Storage:
     """The storage that `remote_settings` describes, without a project around it."""
-    with _translated(settings["url"]):
+    with storage_translated(settings["url"]):
         from dvc.fs import get_cloud_fs
 
         kind, config, path = get_cloud_fs(
             None, **{k: v for k, v in settings.items() if k != "name"}
         )
         return Storage(settings["url"], kind(**config), str(path).rstrip("/"))
-
-
-@contextmanager
-def _translated(url: str) -> Iterator[None]:
-    """What the libraries below raise, of which there is no list: each has its own tree."""
-    from dvc.exceptions import DvcException
-
-    try:
-        yield
-    except (RemoteError, ConfigurationError):
-        raise
-    except FileNotFoundError as e:
-        raise RemoteError(f"the DVC remote {url} does not have {e.args[-1]}", cause=str(e)) from e
-    except ImportError as e:
-        raise MissingExtraError(f"the DVC remote {url}", "kubernetes", str(e)) from e
-    except Exception as e:
-        known = isinstance(e, DvcException | OSError)
-        if not known and type(e).__module__.partition(".")[0] not in _FOREIGN:
-            raise
-        raise RemoteError(
-            f"the DVC remote {url} cannot be used",
-            fix="`mlp doctor` asks it; check the address and the credentials",
-            cause=str(e) if known else f"{type(e).__name__}: {e}",
-        ) from e
-
-
-_FOREIGN = ("botocore", "aiobotocore", "aiohttp", "s3fs", "gcsfs", "google", "azure", "adlfs")

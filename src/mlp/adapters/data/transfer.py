@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from mlp.adapters.data.errors import translated
 from mlp.adapters.data.project import opened
+from mlp.adapters.data.storage_errors import storage_translated
 from mlp.core.errors import ConfigurationError, RemoteError
+from mlp.core.secrets import mask_urls
 
 if TYPE_CHECKING:
     from dvc.output import Output
@@ -70,7 +72,7 @@ def push(path: Path, names: Sequence[str]) -> int:
     names; returns how many files were missing there."""
     if not names:
         return 0
-    with opened(path) as repo, translated("pushing data"):
+    with opened(path) as repo, translated("pushing data"), storage_translated(_remote(repo)):
         return int(repo.push(targets=list(names)))
 
 
@@ -78,7 +80,7 @@ def pull(path: Path, names: Sequence[str]) -> None:
     """Put outputs in place from the default remote. Raises RemoteError for what is not there."""
     if not names:
         return
-    with opened(path) as repo, translated("pulling data"):
+    with opened(path) as repo, translated("pulling data"), storage_translated(_remote(repo)):
         repo.pull(targets=list(names))
 
 
@@ -123,7 +125,7 @@ def receive(path: Path, stage: str, made: Sequence[Made]) -> None:
     from dvc_data.hashfile.meta import Meta
 
     by_path = {item.path: item for item in made if item.digest is not None}
-    with opened(path) as repo, translated("fetching outputs"):
+    with opened(path) as repo, translated("fetching outputs"), storage_translated(_remote(repo)):
         for out in _stage(repo, stage).outs:
             item = by_path.get(_relative(repo, out))
             if item is None:
@@ -146,6 +148,12 @@ def input_states(path: Path, stage: str) -> dict[str, Any]:
             _relative(repo, dep) if dep.is_in_repo else str(dep.def_path): dep.hash_info.value
             for dep in loaded.deps
         }
+
+
+def _remote(repo: "Repo") -> str:
+    """The address of the default remote, for messages."""
+    name = repo.config["core"].get("remote")
+    return mask_urls(str(repo.config["remote"].get(name, {}).get("url", name)))
 
 
 def _stage(repo: "Repo", name: str) -> "Stage":

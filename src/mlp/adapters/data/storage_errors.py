@@ -1,0 +1,103 @@
+"""What the libraries below say of a DVC remote, as our errors: one door for data and for our files.
+
+There is no list of these errors: each storage has its library, and each library a tree of its own.
+DVC raises a count of the files that failed, and only logs why.
+"""
+
+import errno
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from mlp.core.errors import (
+    MissingExtraError,
+    MlpError,
+    RemoteError,
+    Unavailable,
+    from_os_error,
+)
+
+_FOREIGN = ("botocore", "aiobotocore", "aiohttp", "s3fs", "gcsfs", "google", "azure", "adlfs")
+# Of this machine's own disk, whatever was being moved.
+_LOCAL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE)
+# What storage answers for good: the request itself is wrong.
+_FINAL = (errno.EINVAL, errno.EPERM, errno.ENOSYS)
+_CREDENTIALS = (
+    "check the credentials, and this machine's clock: storage refuses a signature whose time is"
+    " some minutes off; `mlp doctor` asks it"
+)
+_AWAY = "check that it is up and its address right: `mlp doctor` asks it"
+
+
+@contextmanager
+def storage_translated(url: str) -> Iterator[None]:
+    """What is raised in the block about the storage at `url` as ours.
+
+    Unavailable where trying again may help, else RemoteError, ConfigurationError or
+    MissingExtraError. What is not of the storage comes through.
+    """
+    heard: list[BaseException] = []
+    try:
+        with _overheard(heard):
+            yield
+    except Exception as e:
+        known = meaning(heard if isinstance(e, MlpError) else [*_links(e), *heard], url)
+        if known is None:
+            raise
+        raise known from e
+
+
+def meaning(links: list[BaseException], url: str) -> MlpError | None:
+    """What an error and its causes say of the storage at `url`; None where they do not."""
+    for error in links:
+        cause = str(error) or type(error).__name__
+        if isinstance(error, ImportError):
+            return MissingExtraError(f"the DVC remote {url}", "kubernetes", cause)
+        if isinstance(error, PermissionError) and error.filename is None:
+            message = f"the DVC remote {url} does not let this user in"
+            return RemoteError(message, fix=_CREDENTIALS, cause=cause)
+        if isinstance(error, FileNotFoundError) and error.filename is None:
+            what = error.args[-1] if error.args else "what was asked for"
+            return RemoteError(f"the DVC remote {url} does not have {what}", cause=cause)
+        if isinstance(error, OSError) and (error.errno in _LOCAL or error.filename):
+            return from_os_error(error)
+        if isinstance(error, OSError) and error.errno in _FINAL:
+            message = f"the DVC remote {url} refused the request"
+            return RemoteError(message, fix="`dvc remote list` shows its address", cause=cause)
+        foreign = type(error).__module__.partition(".")[0] in _FOREIGN
+        if foreign and "Credentials" in type(error).__name__:
+            message = f"there are no credentials for the DVC remote {url}"
+            return RemoteError(message, fix=_CREDENTIALS, cause=cause)
+        if foreign or isinstance(error, OSError):
+            named = cause if isinstance(error, OSError) else f"{type(error).__name__}: {cause}"
+            return Unavailable(f"the DVC remote {url} does not answer", fix=_AWAY, cause=named)
+    return None
+
+
+def _links(error: BaseException | None) -> list[BaseException]:
+    """An error and what led to it, each once: the outermost first."""
+    links: list[BaseException] = []
+    while error is not None and error not in links:
+        links.append(error)
+        error = error.__cause__ or error.__context__
+    return links
+
+
+@contextmanager
+def _overheard(heard: list[BaseException]) -> Iterator[None]:
+    """Collect the exceptions that DVC logs in the block instead of raising them."""
+
+    class Listener(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.exc_info and record.exc_info[1] is not None:
+                heard.extend(_links(record.exc_info[1]))
+
+    listener = Listener(logging.ERROR)
+    loggers = [logging.getLogger(name) for name in ("dvc", "dvc_data", "dvc_objects")]
+    for logger in loggers:
+        logger.addHandler(listener)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeHandler(listener)
