@@ -32,6 +32,9 @@ overrides = click.option(
     help="Set a param in params.yaml, as in train.lr=0.01; recorded with the run.",
 )
 force = click.option("--force", is_flag=True, help="Run stages that have not changed, too.")
+pull = click.option(
+    "--pull", is_flag=True, help="Fetch data that is missing from the DVC remote first."
+)
 
 target = click.option(
     "--target",

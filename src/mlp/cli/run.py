@@ -13,6 +13,7 @@ from mlp.cli.completion import stage_names
 @options.all_ranks
 @options.overrides
 @options.force
+@options.pull
 @options.dry_run
 @options.json_output
 @options.common
@@ -23,6 +24,7 @@ def command(
     all_ranks: bool,
     overrides: tuple[str, ...],
     force: bool,
+    pull: bool,
     dry_run: bool,
     json_output: bool,
     env: str | None,
@@ -41,6 +43,7 @@ def command(
     request = Request(
         targets=stages,
         force=force,
+        pull=pull,
         overrides=overrides,
         launches=training.on_target(loaded, stages, target),
         detach=detach,

@@ -17,6 +17,7 @@ from mlp.cli.completion import stage_names
 @options.all_ranks
 @options.overrides
 @options.force
+@options.pull
 @options.dry_run
 @options.json_output
 @options.common
@@ -31,6 +32,7 @@ def command(
     all_ranks: bool,
     overrides: tuple[str, ...],
     force: bool,
+    pull: bool,
     dry_run: bool,
     json_output: bool,
     env: str | None,
@@ -57,6 +59,7 @@ def command(
     request = Request(
         targets=(chosen,),
         force=force,
+        pull=pull,
         overrides=overrides,
         launches=launches,
         detach=detach,

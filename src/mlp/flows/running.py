@@ -1,6 +1,7 @@
 """Running the pipeline as a tracked run."""
 
 import dataclasses
+import functools
 import json
 import os
 import signal
@@ -100,7 +101,7 @@ def plan(project: Project, request: Request) -> RunPlan:
 
 
 def _plan(project: Project, request: Request, overrides: Sequence[Override]) -> RunPlan:
-    stages = data.plan(project.root, request.targets, force=request.force)
+    stages = data.plan(project.root, request.targets, force=request.force, pull=request.pull)
     launch = launching.resolve(project, request)
     jobs = launching.planned_jobs(project, launch.header, [s.name for s in stages if s.runs])
     return RunPlan(stages, overrides, jobs)
@@ -120,12 +121,13 @@ def execute(project: Project, request: Request, observer: Observer) -> RunResult
         if request.overrides
         else None
     )
+    count = functools.partial(data.count, project.root, request.targets, pull=request.pull)
     with recording.alone(project):
         if changed is not None:
-            data.count(project.root, request.targets)  # refuses before anything is changed
+            count()  # refuses before anything is changed
             params.write(project.root / "params.yaml", changed[0])
         with data.locked(project.root):  # DVC's files are read once for all that follows
-            total = 1 if request.attach else data.count(project.root, request.targets)
+            total = 1 if request.attach else count()
             launch = launching.checked(project, request, launching.resolve(project, request))
             with recording.started(
                 project, launch.header, request.command_line, launch.continues
@@ -199,6 +201,7 @@ class _Run:
                     self._request.targets,
                     force=self._request.force or self._request.attach is not None,
                     alone=self._request.attach is not None,
+                    pull=self._request.pull,
                     begun=self._begun,
                     ended=self._ended,
                 )

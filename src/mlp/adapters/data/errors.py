@@ -30,11 +30,11 @@ def translated(doing: str) -> Iterator[None]:
     except (dvc.StageNotFoundError, StageNotFound, dvc.NoOutputOrStageError) as e:
         raise UsageError(str(e), fix="`dvc stage list` names the stages") from e
     except (YAMLValidationError, ParseError) as e:
-        raise ConfigurationError(_yaml_message(e), fix=_yaml_fix(str(e)), cause=_chain(e)) from e
+        raise ConfigurationError(_yaml_message(e), fix=_yaml_fix(str(e)), cause=chain(e)) from e
     except (dvc.DownloadError, dvc.UploadError, dvc.CheckoutError) as e:
-        raise RemoteError(f"{doing}: {e}", fix="check `dvc remote list`", cause=_chain(e)) from e
+        raise RemoteError(f"{doing}: {e}", fix="check `dvc remote list`", cause=chain(e)) from e
     except (ConfigError, dvc.DvcException) as e:
-        raise ConfigurationError(f"{doing}: {e}", cause=_chain(e.__cause__)) from e
+        raise ConfigurationError(f"{doing}: {e}", cause=chain(e.__cause__)) from e
 
 
 def stage_failure(stage: str, error: Exception) -> StageFailed:
@@ -44,7 +44,7 @@ def stage_failure(stage: str, error: Exception) -> StageFailed:
         f"stage {stage!r} failed",
         stage=stage,
         status=int(status[1]) if status else None,
-        cause=_chain(error),
+        cause=chain(error),
     )
 
 
@@ -58,12 +58,10 @@ def _yaml_fix(message: str) -> str:
     return "mend the file; `dvc stage list` checks it"
 
 
-def _chain(error: BaseException | None) -> str:
+def chain(error: BaseException | None) -> str:
     """The messages of an error and of all that caused it, the outermost first."""
-    messages: list[str] = []
-    link = error
-    while link is not None:
-        if str(link) and str(link) not in messages:
-            messages.append(str(link))
-        link = link.__cause__
-    return "\n".join(messages)
+    links: list[BaseException] = []
+    while error is not None and error not in links:  # whoever made it may have closed a circle
+        links.append(error)
+        error = error.__cause__
+    return "\n".join(dict.fromkeys(filter(None, map(str, links))))

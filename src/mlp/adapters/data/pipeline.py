@@ -10,11 +10,14 @@ from mlp.core.pipeline import DataItem, PlannedStage, StageState, flatten, withi
 if TYPE_CHECKING:
     from dvc.repo import Repo
     from dvc.stage import Stage
+from mlp.adapters.data import missing
 from mlp.adapters.data.errors import stage_failure
 from mlp.adapters.data.project import opened
 
 Begun = Callable[[str], None]
 
+# What DVC says of data that is as it should be, and only has to be fetched.
+_MISSING = ("deleted", "not in cache")
 
 # A stage's state after DVC is done with it, and whether DVC changed anything. State is None where
 # the stage failed.
@@ -33,12 +36,14 @@ def reproduce(
     *,
     force: bool,
     alone: bool = False,
+    pull: bool = False,
     begun: Begun,
     ended: Ended,
 ) -> None:
     """Run what DVC says must run, telling `begun` and `ended` of each stage, in order.
 
-    With `alone` only the targets themselves, not what they need.
+    With `alone` only the targets themselves, not what they need; with `pull` what is missing comes
+    from the DVC remote first.
 
     Raises StageFailed where a stage fails. The order, the cache and the lock are all DVC's.
     """
@@ -47,15 +52,17 @@ def reproduce(
         from dvc.repo.reproduce import _reproduce_stage
 
         if not is_pipeline(stage):
-            return _reproduce_stage(stage, **kwargs)
+            with missing.fetching(stage):
+                return _reproduce_stage(stage, **kwargs)
         begun(stage.addressing)
         try:
             changed = _reproduce_stage(stage, **kwargs)
-        except (OSError, LockError):
+        except (OSError, DvcException) as e:
             ended(stage.addressing, None, True)
-            raise
-        except DvcException as e:
-            ended(stage.addressing, None, True)
+            if not isinstance(e, LockError | StageCmdFailedError):
+                missing.refuse_inputs(stage, e)
+            if isinstance(e, OSError | LockError):
+                raise
             raise stage_failure(stage.addressing, e) from e
         ended(stage.addressing, state_of(stage), bool(changed))
         return changed
@@ -63,43 +70,66 @@ def reproduce(
     with opened(path) as repo:
         from dvc.exceptions import DvcException, ReproductionError
         from dvc.lock import LockError
+        from dvc.stage.exceptions import StageCmdFailedError
 
         try:
-            repo.reproduce(list(targets) or None, force=force, single_item=alone, repro_fn=one)
-        except ReproductionError as e:  # DVC's wrapping of what `one` raised
-            raise (e.__cause__ or e) from e
+            repo.reproduce(
+                list(targets) or None, force=force, single_item=alone, pull=pull, repro_fn=one
+            )
+        except ReproductionError as e:
+            if e.__cause__ is None:
+                raise
+            failure = e.__cause__  # what `one` raised, which keeps a cause of its own
+        else:
+            return
+        raise failure
 
 
-def count(path: Path, targets: Sequence[str]) -> int:
+def count(path: Path, targets: Sequence[str], *, pull: bool = False) -> int:
     """How many stages `reproduce` would look at.
 
-    Raises UsageError for a target that is none, ConfigurationError where DVC cannot begin.
+    Raises UsageError for a target that is none, ConfigurationError where DVC cannot begin or,
+    without `pull`, data that no stage makes is missing.
     """
     with opened(path) as repo:
-        return sum(map(is_pipeline, _order(repo, targets)))
+        return sum(map(is_pipeline, _order(repo, targets, pull)))
 
 
-def plan(path: Path, targets: Sequence[str], *, force: bool) -> tuple[PlannedStage, ...]:
-    """What `reproduce` would do, in its order; a stage below one that runs is taken to run too."""
+def plan(
+    path: Path, targets: Sequence[str], *, force: bool, pull: bool = False
+) -> tuple[PlannedStage, ...]:
+    """What `reproduce` would do, in its order; a stage below one that runs is taken to run too.
+
+    Raises what `count` does.
+    """
     with opened(path) as repo:
         from dvc.repo import lock_repo
 
-        order = _order(repo, targets)
+        order = _order(repo, targets, pull)
         with lock_repo(repo):
-            return _plan(order, force)
+            return _plan(order, force, pull)
 
 
-def _order(repo: "Repo", targets: Sequence[str]) -> "list[Stage]":
+def _order(repo: "Repo", targets: Sequence[str], pull: bool) -> "list[Stage]":
     order: list[Stage] = []
     repo.reproduce(list(targets) or None, repro_fn=lambda stage, **_: order.append(stage))
+    if not pull:
+        missing.refuse(repo, order)
     return order
 
 
-def _plan(order: Sequence["Stage"], force: bool) -> tuple[PlannedStage, ...]:
+def _plan(order: Sequence["Stage"], force: bool, pull: bool) -> tuple[PlannedStage, ...]:
     planned: list[PlannedStage] = []
+    made = [str(out) for stage in order for out in stage.outs]
     made_anew: dict[str, str] = {}  # output path -> stage
     for stage in filter(is_pipeline, order):
-        reasons = ["forced"] if force else [*_reasons(stage)]
+        reasons = ["forced"] if force else [*_reasons(stage, pull)]
+        if not any(dep.hash_info for dep in stage.deps):  # of which DVC says nothing yet
+            reasons += [
+                f"input {name} is missing"
+                for name in missing.inputs(stage)
+                if not any(within(name, out) or within(out, name) for out in made)
+            ]
         for dep in stage.deps:
             name = str(dep)
             above = next(
@@ -113,8 +143,8 @@ def _plan(order: Sequence["Stage"], force: bool) -> tuple[PlannedStage, ...]:
     return tuple(planned)
 
 
-def _reasons(stage: "Stage") -> Iterator[str]:
-    """DVC's status of a stage in words."""
+def _reasons(stage: "Stage", pull: bool) -> Iterator[str]:
+    """DVC's status of a stage in words; with `pull`, what is only missing is no reason to run."""
     entries = [*stage.deps, *stage.outs]
     if entries and not any(entry.hash_info for entry in entries):
         yield "it has not run yet"
@@ -131,7 +161,7 @@ def _reasons(stage: "Stage") -> Iterator[str]:
             for name, change in items.items():
                 if isinstance(change, dict):  # a params file: {key: how it changed}
                     yield from (f"param {key} is {how} ({name})" for key, how in change.items())
-                else:
+                elif not (pull and change in _MISSING):
                     yield f"{noun} {name} is {change}"
 
 
