@@ -1,6 +1,7 @@
 """What runs, what does not, and what is said of it."""
 
 import json
+import shutil
 
 import pytest
 
@@ -41,6 +42,34 @@ def test_a_stage_from_the_run_cache_is_restored_and_linked(make_project: Make) -
     first, last = recorded.stage("prep", 0), recorded.stage("prep", 2)
     assert last.data.tags[Tag.CACHED_FROM] == first.data.tags[Tag.RUN_ID]
     assert "n: 5" in (project.root / "x").read_text()
+
+
+def test_metrics_and_plots_named_at_the_top_of_dvc_yaml_are_those_of_their_stage(
+    make_project: Make,
+) -> None:
+    write = "mkdir -p live/plots; echo '{\"acc\": 0.5}' > live/metrics.json"
+    stages = {
+        "train": {
+            "cmd": f"{write}; printf 'step,loss\\n0,1\\n' > live/plots/loss.csv",
+            "outs": ["live"],
+        },
+        "other": {"cmd": "touch x", "outs": ["x"]},
+    }
+    top = {
+        "metrics": ["live/metrics.json"],
+        "plots": ["live/plots", {"the loss": {"x": "step", "y": {"live/plots/loss.csv": "loss"}}}],
+    }
+    project = make_project({"dvc.yaml": json.dumps({"stages": stages, **top})})
+    first = project.mlp("run", "--json").document
+    assert [stage["metrics"] for stage in first["stages"]] == [{"acc": 0.5}, {}]
+    recorded = project.recorded()
+    assert "plots/loss.csv" in recorded.artifacts(recorded.stage("train"))
+    # In a clone without that directory, the other stages do not need it.
+    shutil.rmtree(project.root / "live")
+    shutil.rmtree(project.root / ".dvc" / "cache")
+    done = project.mlp("run", "other", "--force", "--json")
+    assert done.code == 0, done.err
+    assert outcomes(done.document) == {"other": "ran"}
 
 
 def test_force_runs_what_has_not_changed(make_project: Make) -> None:

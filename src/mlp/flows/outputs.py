@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +69,7 @@ def record_metrics(
     }
     of_stages = {}
     for state in states:
-        files = [out.path for out in state.outs if out.path in values]
+        files = _made_by(state, values)
         if files:
             of_stages[state.name] = metric_names(files, values)
             record.record(
@@ -91,16 +91,25 @@ def record_plots(
 
     Files become artifacts; the numeric columns of a table become metrics by row.
     """
-    plots = set(data.plots(root))
+    plots = data.plots(root)
     for state in states:
         run = stage_run_id(record.run_id, state.name)
-        for out in state.outs if state.name in ran else ():
-            path = root / out.path
-            if out.path not in plots or not path.exists() or (out.size or 0) > _MAX_PLOT_BYTES:
+        for path in (root / plot for plot in _made_by(state, plots) if state.name in ran):
+            if not path.exists() or _size(path) > _MAX_PLOT_BYTES:
                 continue
             record.record("file", run, path=str(path.absolute()), to="plots")
             for row, values in enumerate(_rows(path)):
                 record.record("metrics", run, values=values, step=row)
+
+
+def _made_by(state: StageState, files: Iterable[str]) -> list[str]:
+    """Those of `files` that are an output of the stage, or lie in one."""
+    return [file for file in files if any(within(file, out.path) for out in state.outs)]
+
+
+def _size(path: Path) -> int:
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files)
 
 
 def _rows(path: Path) -> list[dict[str, float]]:

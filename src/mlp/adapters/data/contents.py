@@ -1,14 +1,19 @@
 """What DVC keeps: metrics, plots, cached versions of files."""
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlp.adapters.data.pipeline import is_pipeline, state_of
 from mlp.adapters.data.project import opened
 from mlp.core.errors import ConfigurationError
 from mlp.core.pipeline import StageState
+
+if TYPE_CHECKING:
+    from dvc.repo import Repo
 
 
 def metrics(path: Path) -> dict[str, dict[str, Any]]:
@@ -21,10 +26,27 @@ def metrics(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def plots(path: Path) -> tuple[str, ...]:
-    """The paths of every plot's data or image in the project."""
+    """The paths of every plot's data or image in the project, files and directories."""
     with opened(path) as repo:
         of_stages = [str(out) for out in repo.index.outs if out.plot]
-        return tuple(dict.fromkeys([*of_stages, *repo.index._plot_sources]))
+        return tuple(dict.fromkeys([*of_stages, *_top_level_plots(repo)]))
+
+
+def _top_level_plots(repo: "Repo") -> Iterator[str]:
+    """The files under `plots:` at the top of each dvc.yaml.
+
+    DVC's own list of them asks the cache whether one is a directory, and fails where the cache
+    does not have it.
+    """
+    for file, definitions in repo.index._plots.items():
+        folder = os.path.relpath(Path(file).parent, repo.root_dir)
+        for definition in definitions:
+            plots = {definition: None} if isinstance(definition, str) else definition
+            for name, shape in plots.items():
+                # Where an axis is a mapping, its keys are the files, and the name is a title.
+                axes = [axis for axis in (shape or {}).values() if isinstance(axis, dict)]
+                for source in chain(*axes) if axes else [name]:
+                    yield os.path.normpath(Path(folder, source))
 
 
 def cached_files(path: Path, digests: Iterable[str]) -> dict[str, Path]:
