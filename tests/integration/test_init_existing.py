@@ -43,6 +43,15 @@ def test_adopting_adds_mlp_yaml_and_touches_nothing_else(repository: Path) -> No
     assert list(made.launch) == ["train"]
 
 
+def test_the_runs_of_an_adopted_repository_are_nothing_for_git_to_list(repository: Path) -> None:
+    with_pipeline(repository)
+    assert call(["init", "--existing"]) == 0
+    git("add", "mlp.yaml", cwd=repository)
+    assert call(["runs", "list"]) == 0  # which makes the store
+    assert (repository / ".mlp" / "mlflow.db").is_file()
+    assert git("status", "--porcelain", cwd=repository) == "A  mlp.yaml\n"
+
+
 def test_without_a_stage_named_train_launching_is_only_hinted_at(repository: Path) -> None:
     with_pipeline(repository, stage="fit")
     assert call(["init", "--existing"]) == 0

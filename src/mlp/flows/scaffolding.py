@@ -186,6 +186,11 @@ def adopt(plan: Plan) -> None:
             file.write(content)
 
 
+# Not beside the user's files, where git would list it.
+_TRACKING = """\
+tracking:  # or a server: http://mlflow.example:5000
+  uri: sqlite:///.mlp/mlflow.db
+"""
 _LAUNCH = """\
 launch:  # stages of dvc.yaml that mlp launches; the others run as DVC runs them
   train: {strategy: single}
@@ -200,4 +205,4 @@ _HINT = """\
 def _mlp_yaml(project: str, stages: list[str]) -> bytes:
     names = {name.rpartition(":")[2].partition("@")[0] for name in stages}
     launch = _LAUNCH if "train" in names else _HINT
-    return f"project: {yaml_text(project)}\n\n{launch}".encode()
+    return f"project: {yaml_text(project)}\n\n{_TRACKING}\n{launch}".encode()

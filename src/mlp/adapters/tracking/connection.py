@@ -3,12 +3,14 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from mlp.core.environment import QUIET
 from mlp.core.errors import ConfigurationError, MlpError, RemoteError
 from mlp.core.secrets import mask_urls
+from mlp.core.tracking_uri import file_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -34,6 +36,7 @@ def client(uri: str) -> "MlflowClient":
     probe(uri)
     for name, value in (QUIET | _PATIENCE).items():
         os.environ.setdefault(name, value)
+    make_folder(uri)
     from mlflow import MlflowClient
 
     with translated(uri):
@@ -58,6 +61,21 @@ def probe(uri: str) -> None:
         socket.create_connection(address, _PROBE_S).close()
     except OSError as e:
         raise _unreachable(mask_urls(uri), uri, str(e)) from e
+
+
+def make_folder(uri: str) -> None:
+    """Make the folder of a SQLite store where there is none yet."""
+    if uri.startswith("sqlite:///"):
+        make_unlisted(Path(file_of(uri)).parent)
+
+
+def make_unlisted(folder: Path) -> None:
+    """Make the folder, with what it will hold nothing for git to list or for DVC to search."""
+    if folder.exists():
+        return
+    folder.mkdir(parents=True)
+    for name in (".gitignore", ".dvcignore"):
+        (folder / name).write_text("*\n", encoding="utf-8")
 
 
 @contextmanager

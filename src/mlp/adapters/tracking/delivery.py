@@ -9,7 +9,7 @@ from itertools import groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlp.adapters.tracking.connection import Refused, client, translated
+from mlp.adapters.tracking.connection import Refused, client, make_unlisted, translated
 from mlp.adapters.tracking.models import deliver_model
 from mlp.core.errors import RemoteError
 from mlp.core.events import Event
@@ -100,7 +100,7 @@ class Delivery:
             # MLflow's default is relative to whatever directory the process happens to be in.
             folder = artifacts_beside(self._uri)
             location = str(folder)
-            _ignore_itself(folder)
+            make_unlisted(folder)
         return str(self._client.create_experiment(name, artifact_location=location))
 
     def _search(self, run: str) -> str | None:
@@ -231,15 +231,6 @@ _HANDLERS: dict[str, Callable[[Delivery, Event], None]] = {
     "command": Delivery._nothing,
     "dropped": Delivery._nothing,
 }
-
-
-def _ignore_itself(folder: Path) -> None:
-    """Make the folder with what it will hold nothing for git to list or for DVC to search."""
-    if folder.exists():
-        return
-    folder.mkdir(parents=True)
-    for name in (".gitignore", ".dvcignore"):
-        (folder / name).write_text("*\n", encoding="utf-8")
 
 
 def _entities(

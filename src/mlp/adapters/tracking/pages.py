@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import IO
 
+from mlp.adapters.tracking.connection import make_folder
 from mlp.core.environment import QUIET
 from mlp.core.tracking_uri import artifacts_beside
 
@@ -26,6 +27,7 @@ def start(uri: str, host: str, port: int, root: Path, log: IO[bytes]) -> "subpro
         # Experiments made through the pages keep their artifacts where `mlp run` keeps its own.
         "MLFLOW_DEFAULT_ARTIFACT_ROOT": _artifacts(uri, root),
     }
+    make_folder(uri)
     options = [f"--host={host}", f"--port={port}", "--workers=1"]
     return subprocess.Popen(
         [sys.executable, "-m", "mlflow", "server", *options],
