@@ -16,8 +16,11 @@ from tests.conftest import Make, Project, single
 pytestmark = pytest.mark.slow
 
 SCRIPT = """
-import os, subprocess, sys
+import os, signal, subprocess, sys
 import mlp
+if "ENDS_WITH" in os.environ:  # whatever it is asked to end by
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: sys.exit(int(os.environ["ENDS_WITH"])))
 mlp.log({"before": 1.0}, 0)
 print("begun")
 child = subprocess.Popen(["sleep", "600"])
@@ -85,15 +88,21 @@ def await_end(descriptor: int) -> None:
 Start = Callable[[], Going]
 
 
-@pytest.fixture
-def going(make_project: Make, tmp_path: Path) -> Going:
-    pipe = tmp_path / "pipe"
+def begun(make_project: Make, pipe: Path, **environ: str) -> Going:
     os.mkfifo(pipe)
     project = make_project(
-        {"dvc.yaml": single("train", f"python train.py {pipe}", outs=["x"]), "train.py": SCRIPT}
+        {
+            "dvc.yaml": single("train", f"exec python train.py {pipe}", outs=["x"]),
+            "train.py": SCRIPT,
+        }
     )
-    process = project.start("run")
+    process = project.start("run", **environ)
     return Going(project, process, [int(pid) for pid in pipe.read_text().split()])
+
+
+@pytest.fixture
+def going(make_project: Make, tmp_path: Path) -> Going:
+    return begun(make_project, tmp_path / "pipe")
 
 
 def assert_recorded(project: Project, pipeline: str, stage: str, *, shell: bool = True) -> None:
@@ -173,6 +182,20 @@ def test_ctrl_c_interrupts_the_stage_and_the_run_is_recorded_as_killed(going: Go
     os.killpg(going.mlp.pid, signal.SIGINT)
     code, _ = going.end()
     assert code == 130
+    assert_recorded(going.project, "KILLED", "KILLED")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_command_that_makes_a_failure_of_its_interruption_is_killed_all_the_same(
+    make_project: Make, tmp_path: Path, number: signal.Signals
+) -> None:
+    going = begun(make_project, tmp_path / "pipe", ENDS_WITH="1")
+    if number == signal.SIGINT:
+        os.killpg(going.mlp.pid, number)
+    else:
+        going.mlp.send_signal(number)
+    code, err = going.end()
+    assert code == 130, err
     assert_recorded(going.project, "KILLED", "KILLED")
 
 

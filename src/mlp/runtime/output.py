@@ -24,25 +24,25 @@ def run_teed(
     variables: Mapping[str, str],
     log: str,
     masker: Masker,
-    asked_to_end: Callable[[], None] = lambda: None,
+    asked_to_end: Callable[[int], None] = lambda _: None,
 ) -> int:
     """Run `command` to its end; returns its exit code, 128 + N where signal N killed it.
 
-    SIGTERM is passed on to the command and all it started, and `asked_to_end` is told. When the
-    process that called us dies (`kill -9` of `mlp run`), they are ended too: nobody would be there
-    to record their outputs.
+    SIGTERM is passed on to the command and all it started; Ctrl-C they hear from the terminal
+    themselves. `asked_to_end` is told the signal. When the process that called us dies (`kill -9`
+    of `mlp run`), they are ended too: nobody would be there to record their outputs.
     """
     os.makedirs(os.path.dirname(log), exist_ok=True)
     # One channel for both, since both go to one place: their lines come in the order of writing.
     outer, inner = _channel(2)
     child = subprocess.Popen(command, env=dict(variables), stdout=inner, stderr=inner)
     os.close(inner)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command hears it from the terminal itself
 
-    def pass_on(*_: object) -> None:
-        asked_to_end()
+    def pass_on(number: int, _: object) -> None:
+        asked_to_end(number)
         _end_tree(child.pid, signal.SIGTERM)
 
+    signal.signal(signal.SIGINT, lambda number, _: asked_to_end(number))
     signal.signal(signal.SIGTERM, pass_on)
     with open(log, "ab", buffering=0) as file:
         _copy(outer, (2, file.fileno()), child, masker)

@@ -26,7 +26,11 @@ from mlp.runtime.output import run_teed
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run `-c COMMAND` for the stage named by DVC_STAGE; returns the command's exit code."""
+    """Run `-c COMMAND` for the stage named by DVC_STAGE; returns the command's exit code.
+
+    Where it was asked to end and failed, that is 128 and the signal's number, whatever the command
+    made of it: Lightning ends with 1 after Ctrl-C, as if the training had a mistake.
+    """
     command = arguments[-1]
     run_id, run_dir = os.environ[environment.RUN_ID], os.environ[environment.RUN_DIR]
     stage = os.environ["DVC_STAGE"]
@@ -38,10 +42,14 @@ def main(arguments: Sequence[str]) -> int:
     journal.record("run_started", stage_run, parent=run_id, name=stage, stage=stage)
     log = f"{run_dir}/stages/{stage_run}/log.txt"
     environ = variables(os.environ, stage, stage_run, launch)
-    code = run_teed(_command(command, launch), environ, log, masker)
+    signals: list[int] = []
+    code = run_teed(_command(command, launch), environ, log, masker, signals.append)
     if code == environment.DETACHED:  # it goes on elsewhere
         return code
     journal.record("command", stage_run, command=command, exit_code=code)
+    here = launch.get("target", LOCAL) == LOCAL  # what launches it elsewhere has Ctrl-C in hand
+    if signals and here and code != 0 and code not in _KILLED:
+        code = 128 + signals[0]
     journal.record("file", stage_run, path=log, to="logs")
     status = "FINISHED" if code == 0 else "KILLED" if code in _KILLED else "FAILED"
     journal.record("run_ended", stage_run, status=status)

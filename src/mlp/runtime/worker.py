@@ -102,7 +102,7 @@ class Worker:
                 break
         return code
 
-    def _note_end(self) -> None:
+    def _note_end(self, _: int) -> None:
         self._asked_to_end = True
 
     def _command_line(self) -> Sequence[str]:
