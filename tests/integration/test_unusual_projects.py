@@ -2,11 +2,12 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mlp.core.runs import Tag
-from tests.conftest import DVC_YAML, FILES, Make, Project, Recorded, isolated, single
+from tests.conftest import DVC_YAML, FILES, PARAMS_YAML, Make, Project, Recorded, isolated, single
 
 pytestmark = pytest.mark.slow
 
@@ -245,6 +246,43 @@ def test_params_that_are_no_yaml_are_told(make_project: Make) -> None:
         done = project.mlp(*arguments)
         assert done.code == 3
         assert "params.yaml" in done.err
+
+
+@pytest.mark.parametrize(
+    ("stage", "file", "text", "place"),
+    [
+        (
+            {"foreach": ["$", "b"], "do": {"cmd": "echo ${item}"}},
+            "dvc.yaml",
+            "",
+            "stages.s.foreach",
+        ),
+        ({"matrix": {"x": ["$"]}, "cmd": "echo ${item.x}"}, "dvc.yaml", "", "stages.s.matrix"),
+        ({"cmd": "x", "params": ["n"]}, "params.yaml", "n: 1\na: {b: [0, 2026-01-01]}", "a.b.1"),
+        ({"cmd": "x", "params": ["n"]}, "params.yaml", "n: !!set {a, b}", "n"),
+        (
+            {"cmd": "x", "params": [{"t.toml": ["at"]}], "outs": ["x"]},
+            "t.toml",
+            "at = 07:32:00",
+            "at",
+        ),
+    ],
+)
+def test_a_value_that_dvc_cannot_keep_is_told_with_its_file_and_key(
+    make_project: Make, stage: dict[str, Any], file: str, text: str, place: str
+) -> None:
+    dvc_yaml = json.dumps({"stages": {"s": stage}}).replace('"$"', "2026-01-01")
+    done = make_project({file: text, "dvc.yaml": dvc_yaml}).call("run")
+    assert done.code == 3
+    assert f"{file}: a value under `{place}` is a " in done.err
+
+
+def test_a_date_is_not_set_as_a_param_that_dvc_could_not_keep(make_project: Make) -> None:
+    project = make_project(ONE)
+    done = project.call("run", "--set", "n=2026-01-01")
+    assert done.code == 2
+    assert """--set 'n="2026-01-01"'""" in done.err
+    assert (project.root / "params.yaml").read_text() == PARAMS_YAML
 
 
 def test_a_shell_that_is_not_there_is_told(make_project: Make) -> None:

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -28,13 +29,24 @@ def changed(path: Path, settings: Sequence[str]) -> tuple[str, tuple[Override, .
     yaml.width = 10_000
     try:
         params = yaml.load(path.read_text(encoding="utf-8"))
-        pairs = [(key, yaml.load(text)) for key, text in map(split, settings)]
+        pairs = [(key, _plain(key, text, yaml.load(text))) for key, text in map(split, settings)]
     except YAMLError as e:
         raise ConfigurationError(f"{path.name} or a --set value is not YAML", cause=str(e)) from e
     overrides = tuple(assign(params, key, value) for key, value in pairs)
     text = io.StringIO()
     yaml.dump(params, text)
     return text.getvalue(), overrides
+
+
+def _plain(key: str, text: str, value: Any) -> Any:
+    try:
+        json.dumps(value)
+    except TypeError as e:
+        raise UsageError(
+            f"--set {key}: YAML reads {text} as a date, a time or a set, which DVC cannot keep",
+            fix="--set " + shlex.quote(f"{key}={json.dumps(text)}"),
+        ) from e
+    return value
 
 
 def write(path: Path, text: str) -> None:

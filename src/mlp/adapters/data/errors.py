@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from mlp.adapters.data import values
 from mlp.core.errors import ConfigurationError, RemoteError, StageFailed, UsageError
 
 
@@ -33,6 +34,11 @@ def translated(doing: str) -> Iterator[None]:
         raise ConfigurationError(_yaml_message(e), fix=_yaml_fix(str(e)), cause=chain(e)) from e
     except (dvc.DownloadError, dvc.UploadError, dvc.CheckoutError) as e:
         raise RemoteError(f"{doing}: {e}", fix="check `dvc remote list`", cause=chain(e)) from e
+    except TypeError as e:
+        refused = values.unsupported(e)
+        if refused is None:
+            raise
+        raise refused from e
     except (ConfigError, dvc.DvcException) as e:
         raise ConfigurationError(f"{doing}: {e}", cause=chain(e.__cause__)) from e
 

@@ -10,7 +10,7 @@ from mlp.core.pipeline import DataItem, PlannedStage, StageState, flatten, withi
 if TYPE_CHECKING:
     from dvc.repo import Repo
     from dvc.stage import Stage
-from mlp.adapters.data import missing
+from mlp.adapters.data import missing, values
 from mlp.adapters.data.errors import stage_failure
 from mlp.adapters.data.project import opened
 
@@ -57,6 +57,10 @@ def reproduce(
         begun(stage.addressing)
         try:
             changed = _reproduce_stage(stage, **kwargs)
+        except TypeError as e:
+            ended(stage.addressing, None, True)
+            values.refuse_params(stage, e)
+            raise
         except (OSError, DvcException) as e:
             ended(stage.addressing, None, True)
             if not isinstance(e, LockError | StageCmdFailedError):
