@@ -43,6 +43,18 @@ def test_the_users_work_tree_and_branches_are_left_alone(project: Project) -> No
     assert project.tool("dvc", "status", "--json").strip() == "{}"
 
 
+def test_imported_data_comes_from_the_cache_wherever_its_source_is(make_project: Make) -> None:
+    stage = single("train", "cp raw.csv model.txt", deps=["raw.csv"], outs=["model.txt"])
+    project = make_project({"dvc.yaml": stage, "../elsewhere/raw.csv": "x\n1\n"})
+    project.tool("dvc", "import-url", "--quiet", "../elsewhere/raw.csv")
+    project.commit()
+    assert project.mlp("run", CI="1").code == 0
+    done = project.mlp("runs", "reproduce", "--json")
+    assert done.code == 0, done.err
+    inputs = [item for item in done.document["items"] if item["kind"] == "input"]
+    assert [(item["name"], item["match"]) for item in inputs] == [("raw.csv", "same")]
+
+
 def test_a_metric_that_comes_out_otherwise_ends_with_4(make_project: Make) -> None:
     project = one_stage(make_project, RANDOM)
     assert project.mlp("run", CI="1").code == 0

@@ -52,6 +52,8 @@ def reproduce(
         from dvc.repo.reproduce import _reproduce_stage
 
         if not is_pipeline(stage):
+            if stage.frozen:  # nothing is made anew, and to look at its source may be in vain
+                kwargs["force"] = False
             with missing.fetching(stage):
                 return _reproduce_stage(stage, **kwargs)
         begun(stage.addressing)

@@ -15,7 +15,7 @@ from mlp.core.secrets import mask_urls
 def share_cache(source: Path, target: Path) -> None:
     """Let the project at `target` use the cache and the local settings of the one at `source`."""
     with opened(source) as repo:
-        cache = str(repo.cache.local.path)
+        cache = str(repo.cache.local_cache_dir)
         local = source / ".dvc" / "config.local"
         if local.is_file():
             (target / ".dvc" / "config.local").write_bytes(local.read_bytes())
