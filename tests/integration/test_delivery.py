@@ -1,5 +1,6 @@
 """Everything recorded arrives in MLflow once, whatever happens to the server or the recorder."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -368,6 +369,54 @@ def test_what_mlflow_refuses_is_left_out_and_everything_else_arrives(
     assert "bad" not in pipeline.data.metrics
     assert pipeline.data.metrics["odd_name é"] == 2.0
     assert pipeline.data.tags["t"].startswith("y")
+    refused = project.delivery(run.path)["refused"]
+    assert any("params p" in line and "not allowed" in line for line in refused), refused
+    told = [project.call("runs", "sync").out, project.call("runs", "show", run.run_id).out]
+    told.append(project.call("doctor").out)
+    assert all("MLflow" in text and "refused" in text for text in told), told
+    assert project.call("runs", "show", run.run_id, "--json").document["refused"] == refused
+
+
+def test_a_stage_and_the_recorder_that_open_a_new_store_at_once_make_it_whole(
+    make_project: Make,
+) -> None:
+    search = "import mlflow; mlflow.search_runs(search_all_experiments=True)"
+    project = make_project({"dvc.yaml": single("s", f'python -c "{search}"')})
+    (project.root / "mlflow.db").unlink()
+    done = project.mlp("run", CI="true")
+    assert done.code == 0, done.err
+    assert [run.info.status for run in project.recorded().pipelines] == ["FINISHED"]
+    with contextlib.closing(sqlite3.connect(project.root / "mlflow.db")) as store:
+        names = [name for (name,) in store.execute("SELECT name FROM sqlite_master")]
+    assert "alembic_version" in names and not [n for n in names if n.startswith("_alembic_tmp")]
+
+
+def test_without_a_name_and_a_password_the_variables_that_are_missing_are_named(
+    make_project: Make,
+) -> None:
+    """And the record waits, until they are right."""
+    project = make_project({"dvc.yaml": single("s", "true")})
+
+    class Guarded(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_error(401, "You are not authenticated.")
+
+        def do_POST(self) -> None:
+            self.do_GET()
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Guarded) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        uri = f"http://127.0.0.1:{server.server_port}"
+        done = project.mlp("run", "--config", f"tracking.uri={uri}", CI="true")
+        assert done.code == 0, done.err
+        assert "does not know who you are" in done.out and "MLFLOW_TRACKING_USERNAME" in done.out
+        refused = project.mlp("runs", "list", "--config", f"tracking.uri={uri}")
+        assert refused.code == 5 and "MLFLOW_TRACKING_TOKEN" in refused.err, refused.err
+        server.shutdown()
+    project.stop_recorders()
 
 
 def test_a_run_made_for_another_server_with_a_secret_waits_for_that_one(

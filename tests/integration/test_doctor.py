@@ -5,7 +5,7 @@ import sqlite3
 import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from email.utils import formatdate
 from pathlib import Path
 from time import time
@@ -53,6 +53,28 @@ def checks(capsys: pytest.CaptureFixture[str], code: int) -> dict[str, Any]:
     shown = json.loads(capsys.readouterr().out)
     assert shown["healthy"] == (code == 0)
     return {check["name"]: check for check in shown["checks"]}
+
+
+def test_a_half_made_store_is_recognised_and_made_anew(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As two processes leave it that make its tables at once."""
+    store = project / "mlflow.db"
+    store.unlink()
+    for delivery in (project / ".mlp" / "runs").glob("*/delivery.json"):
+        delivery.unlink()
+    with closing(sqlite3.connect(store)) as half:
+        half.execute("CREATE TABLE experiments (name)")
+        half.execute("CREATE TABLE _alembic_tmp_tags (key)")
+    found = checks(capsys, 3)["tracking"]
+    assert "is half made" in found["message"] and f"mv {store}" in found["fix"], found
+    assert call(["runs", "list"]) == 3
+    assert "is half made" in capsys.readouterr().err
+    store.rename(f"{store}.broken")
+    assert call(["runs", "sync"]) == 0
+    capsys.readouterr()
+    assert call(["runs", "list", "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["runs"]) == 1
 
 
 def test_a_project_in_order_has_no_problem_and_is_left_as_it_was(

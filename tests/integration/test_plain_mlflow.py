@@ -70,13 +70,65 @@ mlp.log({"ours": 1.5})
 mlp.log({"ours": 2.5, "word": "no number", "endless": float("inf")})
 mlp.log_model(LogisticRegression(max_iter=5000).fit(x, y), x[:2])
 """,
+    "workers.py": """
+import multiprocessing
+import mlflow
+
+def fold(number):
+    with mlflow.start_run(nested=True, run_name=f"fold {number}"):
+        mlflow.log_param("fold", number)
+
+if __name__ == "__main__":
+    mlflow.log_param("folds", 2)
+    context = multiprocessing.get_context("spawn")
+    workers = [context.Process(target=fold, args=(number,)) for number in range(2)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert [worker.exitcode for worker in workers] == [0, 0]
+    found = mlflow.search_runs(output_format="list")
+    names = {run.info.run_name for run in found}
+    assert {"workers", "fold 0", "fold 1"} <= names, names
+    found = mlflow.search_runs(filter_string="params.fold = '1'", experiment_names=["demo"])
+    assert list(found["tags.mlflow.runName"]) == ["fold 1"], found
+    assert mlflow.get_experiment_by_name("another") is None
+    assert mlflow.get_experiment_by_name("demo").name == "demo"
+""",
+    "refused.py": """
+import mlflow
+from mlflow.exceptions import MlflowException
+from sklearn.linear_model import LogisticRegression
+
+def refused(call, *arguments, **keywords):
+    try:
+        call(*arguments, **keywords)
+    except MlflowException:
+        return True
+
+model = LogisticRegression().fit([[0], [1]], [0, 1])
+assert refused(mlflow.log_metric, "", 1)
+assert refused(mlflow.log_metric, "a//b", 1)
+assert refused(mlflow.log_param, "a/../b", 1)
+for name in ("v1.2", "a:b", "a%b", "it's"):
+    assert refused(mlflow.sklearn.log_model, model, name=name), name
+""",
+    "param.py": """
+import sys, mlflow
+from mlflow.exceptions import MlflowException
+try:
+    mlflow.log_param("seed", sys.argv[1])
+except MlflowException as e:
+    mlflow.set_tag("told", str(e)[:40])
+""",
     "metric.py": "import sys, mlflow; mlflow.log_metric(sys.argv[1], 1); mlflow.end_run()\n",
 }
 STAGES = {
     **{
         name: {"cmd": f"python {name}.py", "deps": [f"{name}.py"]}
-        for name in ("plain", "nested", "model", "ours")
+        for name in ("plain", "nested", "model", "ours", "workers", "refused")
     },
+    "changed": {"cmd": ["python param.py 1", "python param.py 2"]},
     "several": {"cmd": ["python metric.py first", "python metric.py second"]},
 }
 
@@ -178,9 +230,24 @@ def test_processes_of_one_stage_share_its_run(recorded: Recorded) -> None:
     assert recorded.children(run) == []
 
 
+def test_workers_that_are_spawned_have_runs_of_their_own(recorded: Recorded) -> None:
+    run = recorded.stage("workers")
+    assert run.data.params == {"folds": "2"}
+    below = {child.info.run_name: child.data.params for child in recorded.children(run)}
+    assert below == {"fold 0": {"fold": "0"}, "fold 1": {"fold": "1"}}
+
+
+def test_a_param_that_another_process_of_the_stage_logged_is_not_changed(
+    recorded: Recorded,
+) -> None:
+    run = recorded.stage("changed")
+    assert run.data.params == {"seed": "1"}
+    assert "Changing param values" in run.data.tags["told"]
+
+
 def test_nothing_is_recorded_twice_or_elsewhere(recorded: Recorded) -> None:
     stages = recorded.children(recorded.pipelines[0])
     assert sorted(run.data.tags[Tag.STAGE] for run in stages) == sorted(STAGES)
-    assert len(recorded.all) == 1 + len(STAGES) + 4
+    assert len(recorded.all) == 1 + len(STAGES) + 4 + 2
     assert len(recorded.client.search_logged_models([stages[0].info.experiment_id])) == 2
     assert {run.info.status for run in stages} == {"FINISHED"}

@@ -47,8 +47,10 @@ def detail(found: Detail, *, as_json: bool) -> None:
         render.table(("stage", "outcome", "time", "metrics"), [_stage(s) for s in run.stages]),
     ]
     lines += _section("metrics", run.metrics) + _section("params", run.params)
+    if found.refused:
+        lines += ["", *render.refused(found.refused)]
     _left(found.left)
-    document = {"run": _document(run), "provenance": made_from}
+    document = {"run": _document(run), "provenance": made_from, "refused": found.refused}
     render.document(document, "\n".join(lines), as_json=as_json)
 
 
@@ -79,6 +81,8 @@ def synced(result: Synced, *, as_json: bool) -> None:
     """What was delivered, and what is left."""
     lines = [f"delivered run {run_id[:8]}" for run_id in result.delivered]
     lines += [f"not delivered: run {left.run_id[:8]}: {left.reason}" for left in result.left]
+    for run_id, refused in result.refused.items():
+        lines += [f"run {run_id[:8]}:", *render.refused(refused)]
     text = "\n".join(lines) or "MLflow has everything"
     render.document(dataclasses.asdict(result), text, as_json=as_json)
 

@@ -25,6 +25,15 @@ def note(text: str) -> None:
     click.echo(Masker(os.environ).text(text), err=True)
 
 
+def refused(lines: Sequence[str]) -> list[str]:
+    """What MLflow refused of a run's record, for people; nothing where it has it all."""
+    if not lines:
+        return []
+    return ["MLflow refused a part of the record, which is only under .mlp/:"] + [
+        f"  {line.partition(chr(10))[0]}" for line in lines
+    ]
+
+
 def error(failure: MlpError) -> None:
     """What failed, what the tool below said, and what to do; on standard error."""
     red = "\033[31m" if colours() else ""

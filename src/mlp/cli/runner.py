@@ -125,6 +125,10 @@ def _as_text(result: RunResult) -> str:
 
 
 def _delivery_lines(result: RunResult) -> list[str]:
+    return [*_where_delivered(result), *render.refused(result.delivered.refused)]
+
+
+def _where_delivered(result: RunResult) -> list[str]:
     where = mask_urls(result.tracking_uri)
     if where.startswith("sqlite:///"):
         where = os.path.relpath(where.removeprefix("sqlite:///"))

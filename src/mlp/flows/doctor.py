@@ -131,6 +131,15 @@ def _launches(config: Config, names: Sequence[str]) -> Check:
 
 def _undelivered(layout: Layout) -> Check:
     left = recording.undelivered(layout)
+    refused = recording.refused(layout)
+    if not left and refused:
+        return Check(
+            "record",
+            Verdict.NOTE,
+            f"MLflow has every run, but refused parts of {', '.join(run[:8] for run in refused)}",
+            fix=f"mlp runs show {next(iter(refused))[:8]} lists them",
+            cause="\n".join(lines[0].partition("\n")[0] for lines in refused.values()),
+        )
     if not left:
         return Check("record", Verdict.OK, "MLflow has every run")
     runs = "1 run is" if len(left) == 1 else f"{len(left)} runs are"

@@ -8,7 +8,7 @@ from typing import Any
 from mlp.adapters import tracking
 from mlp.core import runs
 from mlp.core.runs import RunRecord
-from mlp.flows import syncing
+from mlp.flows import recording, syncing
 from mlp.flows.project import Project
 from mlp.flows.syncing import Left
 
@@ -23,11 +23,13 @@ class History:
 
 @dataclass(frozen=True, slots=True)
 class Detail:
-    """One run with its stages, and its provenance record ({} where it has none)."""
+    """One run with its stages, its provenance record ({} where it has none), and what this machine
+    knows that MLflow refused of it."""
 
     run: RunRecord
     provenance: Mapping[str, Any]
     left: Sequence[Left]
+    refused: Sequence[str] = ()
 
 
 def newest(project: Project, limit: int) -> History:
@@ -43,4 +45,5 @@ def detail(project: Project, reference: str) -> Detail:
     uri = project.tracking_uri
     run = tracking.find_run(uri, project.config.experiment, reference)
     text = tracking.artifact_text(uri, run, runs.PROVENANCE)
-    return Detail(run, json.loads(text) if text else {}, left)
+    refused = recording.delivery(project.layout.run(run.run_id)).refused
+    return Detail(run, json.loads(text) if text else {}, left, refused)

@@ -63,10 +63,14 @@ class Recording:
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """Whether MLflow has all of a run, and if not, why, as far as that is known by now."""
+    """Whether MLflow has all of a run, and if not, why, as far as that is known by now.
+
+    `refused` is what it will never have, with MLflow's reasons.
+    """
 
     complete: bool
     reason: str = ""
+    refused: Sequence[str] = ()
 
 
 @contextmanager
@@ -194,7 +198,9 @@ def _earlier_failure(recording: Recording) -> str:
 def delivery(run: RunLayout) -> Delivered:
     """What the recorder wrote down last."""
     state = statefile.read(run.delivery)
-    return Delivered(bool(state.get("done")), str(state.get("error", "")))
+    return Delivered(
+        bool(state.get("done")), str(state.get("error", "")), tuple(state.get("refused", ()))
+    )
 
 
 def header(run: RunLayout) -> dict[str, Any]:
@@ -210,6 +216,12 @@ def undelivered(layout: Layout) -> list[Path]:
         if header(run) and not delivery(run).complete:
             found.append(path)
     return found
+
+
+def refused(layout: Layout) -> dict[str, Sequence[str]]:
+    """What MLflow refused of the records that are kept here, by run."""
+    runs = {path.name: delivery(RunLayout(path)).refused for path in _run_directories(layout)}
+    return {run_id: lines for run_id, lines in runs.items() if lines}
 
 
 def _run_directories(layout: Layout) -> list[Path]:

@@ -2,7 +2,7 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mlp.adapters import lock
@@ -26,10 +26,11 @@ class Left:
 
 @dataclass(frozen=True, slots=True)
 class Synced:
-    """The runs that were delivered now, and those that are left."""
+    """The runs that were delivered now, those that are left, and what MLflow refused, by run."""
 
     delivered: Sequence[str]
     left: Sequence[Left]
+    refused: Mapping[str, Sequence[str]]
 
 
 def sync(project: Project, seconds: float = 3600.0) -> Synced:
@@ -50,7 +51,7 @@ def sync(project: Project, seconds: float = 3600.0) -> Synced:
         for run in ended
         if run.run_id not in done
     ]
-    return Synced(done, left)
+    return Synced(done, left, recording.refused(project.layout))
 
 
 def catch_up(project: Project) -> Sequence[Left]:

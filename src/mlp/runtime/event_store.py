@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mlp.adapters import journal
+from mlp.adapters import journal, statefile
 from mlp.adapters.tracking.store import EventStore
 from mlp.core import environment
 from mlp.core.errors import UsageError
@@ -24,10 +24,10 @@ def make(store_uri: str, artifact_uri: str | None = None, **_: Any) -> EventStor
         )
     layout = RunLayout(Path(stage.run_dir))
 
-    def recorded(run_id: str) -> Iterator[Event]:
+    def recorded(run_id: str | None) -> Iterator[Event]:
         for path in journal.files(str(layout.events)):
             for event, _ in journal.read(path):
-                if event is not None and event.run == run_id:
+                if event is not None and run_id in (None, event.run):
                     yield event
 
     return EventStore(
@@ -35,6 +35,7 @@ def make(store_uri: str, artifact_uri: str | None = None, **_: Any) -> EventStor
         stage=stage.name,
         directory=layout.path,
         real_uri=os.environ[environment.TRACKING_URI],
+        experiment=str(statefile.read(layout.header).get("experiment", "Default")),
         record=journal.Journal(str(layout.events), Masker(os.environ).text).record,
         recorded=recorded,
         prefix=environment.rank_prefix(stage),

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 _POLL_S = 0.2
 _BATCH = 2000
+_MOST_REFUSED = 20
 # Importing MLflow takes two seconds of a processor: the run's own start comes first. A job in CI
 # waits for the delivery, so that there it begins at once.
 _HEAD_START_S = 0.0 if os.environ.get("CI") else 1.0
@@ -49,6 +50,8 @@ class Progress:
     open_runs: list[str] = field(default_factory=list)
     done: bool = False
     error: str = ""
+    refused: list[str] = field(default_factory=list)
+    """What MLflow refused for good, each once, as far as it is worth listing."""
 
     @classmethod
     def load(cls, path: Path) -> "Progress":
@@ -163,7 +166,9 @@ def _deliver(run: RunLayout, progress: Progress, connect: "Callable[[], Delivery
     """Deliver what is there by now; returns whether there was something."""
     moved = False
     for events, offsets in _batches(str(run.events), progress.offsets):
-        connect().deliver(events)
+        delivery = connect()
+        delivery.deliver(events)
+        _keep_refused(progress, delivery.refused)
         progress.offsets |= offsets
         for event in events:
             _keep_count(progress.open_runs, event)
@@ -225,6 +230,14 @@ def _keep_count(open_runs: list[str], event: Event) -> None:
         open_runs.append(event.run)
     elif event.kind in ("run_ended", "run_detached") and event.run in open_runs:
         open_runs.remove(event.run)
+
+
+def _keep_refused(progress: Progress, refused: list[str]) -> None:
+    masker = Masker(os.environ)
+    for line in map(masker.text, refused):
+        if line not in progress.refused and len(progress.refused) < _MOST_REFUSED:
+            progress.refused.append(line)
+    refused.clear()
 
 
 def _end_killed(run: RunLayout, open_runs: Sequence[str]) -> None:

@@ -3,14 +3,13 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from mlp.adapters.tracking.sqlite_store import half_made, opening
 from mlp.core.environment import QUIET
 from mlp.core.errors import ConfigurationError, MlpError, RemoteError
 from mlp.core.secrets import mask_urls
-from mlp.core.tracking_uri import file_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -36,10 +35,9 @@ def client(uri: str) -> "MlflowClient":
     probe(uri)
     for name, value in (QUIET | _PATIENCE).items():
         os.environ.setdefault(name, value)
-    make_folder(uri)
     from mlflow import MlflowClient
 
-    with translated(uri):
+    with translated(uri), opening(uri):
         return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
@@ -63,21 +61,6 @@ def probe(uri: str) -> None:
         raise _unreachable(mask_urls(uri), uri, str(e)) from e
 
 
-def make_folder(uri: str) -> None:
-    """Make the folder of a SQLite store where there is none yet."""
-    if uri.startswith("sqlite:///"):
-        make_unlisted(Path(file_of(uri)).parent)
-
-
-def make_unlisted(folder: Path) -> None:
-    """Make the folder, with what it will hold nothing for git to list or for DVC to search."""
-    if folder.exists():
-        return
-    folder.mkdir(parents=True)
-    for name in (".gitignore", ".dvcignore"):
-        (folder / name).write_text("*\n", encoding="utf-8")
-
-
 @contextmanager
 def translated(uri: str) -> Iterator[None]:
     """MLflow's errors as ours: Refused where trying again is no use, else RemoteError."""
@@ -89,11 +72,11 @@ def translated(uri: str) -> Iterator[None]:
     try:
         yield
     except MlflowException as e:
-        raise _meaning(e, where, uri) from e
+        raise (half_made(uri) or _meaning(e, where, uri)) from e
     except FileNotFoundError as e:
         raise Refused(f"there is no file {e.filename} any more") from e
     except (RequestException, SQLAlchemyError, OSError) as e:
-        raise _unreachable(where, uri, str(e)) from e
+        raise (half_made(uri) or _unreachable(where, uri, str(e))) from e
 
 
 def _meaning(error: Exception, where: str, uri: str) -> MlpError:
@@ -104,11 +87,24 @@ def _meaning(error: Exception, where: str, uri: str) -> MlpError:
             fix=f"back it up, then: mlflow db upgrade {where}",
             cause=text,
         )
-    if getattr(error, "error_code", "") in _FINAL:
+    code = getattr(error, "error_code", "")
+    if code in _LOGIN:
+        return RemoteError(
+            f"MLflow at {where} {_LOGIN[code]}",
+            fix="set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or"
+            " MLFLOW_TRACKING_TOKEN; then: mlp runs sync",
+            cause=text[:500],
+        )
+    if code in _FINAL:
         return Refused(f"MLflow refused: {text}", fix="check `tracking.uri` in mlp.yaml")
     return _unreachable(where, uri, text)
 
 
+_LOGIN = {
+    "UNAUTHENTICATED": "does not know who you are",
+    "CUSTOMER_UNAUTHORIZED": "does not know who you are",
+    "PERMISSION_DENIED": "does not allow this to the user that you are",
+}
 _FINAL = (
     "INVALID_PARAMETER_VALUE",
     "RESOURCE_DOES_NOT_EXIST",

@@ -9,8 +9,9 @@ from itertools import groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlp.adapters.tracking.connection import Refused, client, make_unlisted, translated
+from mlp.adapters.tracking.connection import Refused, client, translated
 from mlp.adapters.tracking.models import deliver_model
+from mlp.adapters.tracking.sqlite_store import make_unlisted
 from mlp.core.errors import RemoteError
 from mlp.core.events import Event
 from mlp.core.runs import Tag
@@ -49,6 +50,7 @@ class Delivery:
         joins: bool = False,
     ) -> None:
         self.ids = ids if ids is not None else {}
+        self.refused: list[str] = []  # what MLflow refused for good since whoever calls emptied it
         self._uri = uri
         self._joins = joins
         self._directory = directory
@@ -86,6 +88,7 @@ class Delivery:
                 call()
         except Refused as e:
             _log.warning("not delivered: %s: %s", what, e.message)
+            self.refused.append(f"{what}: {e.message}")
             return False
         return True
 

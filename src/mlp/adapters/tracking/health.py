@@ -7,6 +7,7 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 from mlp.adapters.tracking.connection import client, translated
+from mlp.adapters.tracking.sqlite_store import half_made, opening
 from mlp.core.errors import ConfigurationError
 from mlp.core.secrets import mask_urls
 from mlp.core.tracking_uri import file_of
@@ -36,7 +37,9 @@ def reachable(uri: str) -> Answer:
         file = Path(file_of(uri))
         if not file.exists():
             return Answer(f"{file} is not there yet: the first run makes it")
-        with translated(uri):
+        with translated(uri), opening(uri):  # not while somebody makes it
+            if (broken := half_made(uri)) is not None:
+                raise broken
             return _schema(uri, _sqlite_revision(file))
     if "://" in uri:
         return _database(uri)

@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 from typing import IO
 
-from mlp.adapters.tracking.connection import make_folder
+from mlp.adapters.tracking.connection import client
 from mlp.core.environment import QUIET
-from mlp.core.tracking_uri import artifacts_beside
+from mlp.core.tracking_uri import artifacts_beside, file_of
 
 _ASK_S = 5.0
 
@@ -27,7 +27,8 @@ def start(uri: str, host: str, port: int, root: Path, log: IO[bytes]) -> "subpro
         # Experiments made through the pages keep their artifacts where `mlp run` keeps its own.
         "MLFLOW_DEFAULT_ARTIFACT_ROOT": _artifacts(uri, root),
     }
-    make_folder(uri)
+    if uri.startswith("sqlite:///") and not Path(file_of(uri)).exists():
+        client(uri)  # makes its tables, before the server's processes all try to
     options = [f"--host={host}", f"--port={port}", "--workers=1"]
     return subprocess.Popen(
         [sys.executable, "-m", "mlflow", "server", *options],

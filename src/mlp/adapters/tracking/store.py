@@ -1,55 +1,53 @@
 """MLflow's tracking store inside a stage: what plain MLflow calls record becomes events.
 
-Installed as a plugin for addresses `mlp://`. The first run that a process starts is the stage's
-own; runs that it starts inside or after that one are nested below it. Writing appends to the event
-file and never waits for a server; whatever a script asks of other runs is answered by the real one.
+Installed as a plugin for addresses `mlp://`. The first run that is started is the stage's own;
+further ones are nested below it. Writing appends to the event file and never waits for a server;
+whatever a script asks of other runs is answered by the real store.
 """
 
 import os
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlp.adapters.tracking.adoption import adopt
+from mlp.adapters.tracking.connection import probe
+from mlp.adapters.tracking.sqlite_store import opening
+from mlp.adapters.tracking.stage_runs import (
+    EXPERIMENT,
+    NAME,
+    PARENT,
+    StageRun,
+    below,
+    metrics_of,
+    now,
+    refuse,
+    refuse_changes,
+    search,
+)
+from mlp.core.errors import RemoteError
 from mlp.core.events import Event
 from mlp.core.identity import new_run_id
+from mlp.core.runs import Tag
 
 if TYPE_CHECKING:
-    from mlflow.entities import Experiment, LoggedModel, Metric, Run
+    from mlflow.entities import Experiment, LoggedModel, Run
     from mlflow.store.tracking.abstract_store import AbstractStore
     from mlflow.utils.async_logging.run_operations import RunOperations
 
 Record = Callable[..., None]
-# The events of a run that were recorded so far: what a script reads back.
-Recorded = Callable[[str], Iterator[Event]]
-
-_PARENT, _NAME = "mlflow.parentRunId", "mlflow.runName"
-_EXPERIMENT = "0"
-
-
-@dataclass
-class _LocalRun:
-    """What this process knows of one of its runs."""
-
-    run_id: str
-    name: str
-    started: int
-    status: str = "RUNNING"
-    ended: int | None = None
-    params: dict[str, str] = field(default_factory=dict)
-    tags: dict[str, str] = field(default_factory=dict)
-    metrics: dict[str, "Metric"] = field(default_factory=dict)
-    models: list[Any] = field(default_factory=list)
+# The events that were recorded so far, of one run or of all: what a script reads back.
+Recorded = Callable[[str | None], Iterator[Event]]
 
 
 class EventStore:
     """A tracking store for one stage.
 
     `record(kind, run, **data)` appends an event; `prefix` is what the names of this rank's metrics
-    begin with, None for a rank that is not to record. `real_uri` is where reads go.
+    begin with, None for a rank that is not to record. `real_uri` is where reads go, `experiment`
+    the project's there.
     """
 
     def __init__(
@@ -58,20 +56,27 @@ class EventStore:
         stage: str,
         directory: Path,
         real_uri: str,
+        experiment: str,
         record: Record,
         recorded: Recorded,
         prefix: str | None = "",
     ) -> None:
         self._stage_run_id = stage_run_id
         self._directory = directory
+        self._stage = stage
         self._real_uri = real_uri
+        self._experiment_name = experiment
         self._record = record if prefix is not None else _silent
         self._recorded = recorded
         self._prefix = prefix or ""
         # Ranks write files at the same time: each has a place of its own.
         self._artifacts = "unrecorded" if prefix is None else f"artifacts/{prefix}".rstrip("/")
+        # A rank that does not record has nothing that could be taken for another one's.
+        claim = directory / "stages" / stage_run_id / f"adopted-{prefix or ''}".rstrip("-/")
+        self._claim = claim if prefix is not None else None
         self._adopted = False
-        self._runs = {stage_run_id: _LocalRun(stage_run_id, stage, _now())}
+        self._runs = {stage_run_id: StageRun(stage_run_id, stage, now())}
+        self._params_read: set[str] = set()
         self._models: dict[str, LoggedModel] = {}
 
     def __getattr__(self, name: str) -> Any:
@@ -81,30 +86,73 @@ class EventStore:
     def _real(self) -> "AbstractStore":
         from mlflow.tracking._tracking_service.utils import _get_store
 
-        store: AbstractStore = _get_store(self._real_uri)
+        with opening(self._real_uri):
+            store: AbstractStore = _get_store(self._real_uri)
         return store
 
-    # --- experiments: the run's own, whatever a script calls it ---------------------------------
+    # --- experiments: what is written goes to the project's, whatever a script says -------------
 
     def get_experiment(self, experiment_id: str) -> "Experiment":
-        """The experiment of the run for ours, otherwise the real one."""
-        if experiment_id != _EXPERIMENT:
+        """The project's experiment for ours, otherwise the real one."""
+        if experiment_id != EXPERIMENT:
             found: Experiment = self._real.get_experiment(experiment_id)
             return found
-        return self._experiment("stage")
+        return self._experiment(self._experiment_name)
 
-    def get_experiment_by_name(self, experiment_name: str) -> "Experiment":
-        """`set_experiment` in a script does not lead it out of its run."""
-        return self._experiment(experiment_name)
+    def get_experiment_by_name(self, experiment_name: str) -> "Experiment | None":
+        """The project's experiment, or another one of the server; None where there is none.
+
+        `set_experiment` needs no server, so that a server that is away ends no script.
+        """
+        if experiment_name == self._experiment_name:
+            return self._experiment(experiment_name)
+        try:
+            probe(self._real_uri)
+        except RemoteError:
+            return None
+        found: Experiment | None = self._real.get_experiment_by_name(experiment_name)
+        return found
 
     def create_experiment(self, *_: Any, **__: Any) -> str:
         """Nothing is made: a stage's run belongs to the project's experiment."""
-        return _EXPERIMENT
+        return EXPERIMENT
+
+    def search_runs(
+        self,
+        experiment_ids: Sequence[str],
+        filter_string: str,
+        run_view_type: int,
+        max_results: int = 1000,
+        order_by: Sequence[str] | None = None,
+        page_token: str | None = None,
+    ) -> Any:
+        """Runs of the server, and this stage's own as they are by now."""
+        from mlflow.store.entities.paged_list import PagedList
+
+        ids = [self._real_experiment if each == EXPERIMENT else each for each in experiment_ids]
+        asked = [each for each in ids if each is not None]
+        real: Any = PagedList([], None)
+        if asked:
+            real = self._real.search_runs(
+                asked, filter_string, run_view_type, max_results, order_by, page_token
+            )
+        if EXPERIMENT not in experiment_ids or page_token:
+            return real
+        known = below(self._stage_run_id, self._stage, self._recorded(None))
+        theirs = [run for run in real if run.data.tags.get(Tag.RUN_ID) not in known]
+        ours = search(map(self._entity, known.values()), filter_string, None)
+        return PagedList(search([*theirs, *ours], "", order_by)[:max_results], real.token)
+
+    @property
+    def _real_experiment(self) -> str | None:
+        """The id of the project's experiment; None before the first run is delivered."""
+        found = self._real.get_experiment_by_name(self._experiment_name)
+        return None if found is None else str(found.experiment_id)
 
     def _experiment(self, name: str) -> "Experiment":
         from mlflow.entities import Experiment
 
-        return Experiment(_EXPERIMENT, name, str(self._directory), "active")
+        return Experiment(EXPERIMENT, name, str(self._directory), "active")
 
     # --- runs ----------------------------------------------------------------------------------
 
@@ -116,21 +164,24 @@ class EventStore:
         tags: Sequence[Any],
         run_name: str | None,
     ) -> "Run":
-        """The stage's run the first time, then a run nested below the one given, or the stage's."""
+        """The stage's run where it is nobody's yet, else one nested below the one given, or it."""
         values = {tag.key: tag.value for tag in tags}
-        parent = values.get(_PARENT)
-        if parent is None and not self._adopted:
+        parent = values.get(PARENT)
+        if parent is None and not self._adopted and self._may_adopt():
             self._adopted = True
             run = self._runs[self._stage_run_id]
             self._log_tags(run, {k: v for k, v in values.items() if not k.startswith("mlflow.")})
             return self._entity(run)
-        run = _LocalRun(new_run_id(), run_name or values.get(_NAME) or "nested", _now())
+        run = StageRun(new_run_id(), run_name or values.get(NAME) or "nested", now())
         self._runs[run.run_id] = run
-        own = {k: v for k, v in values.items() if k not in (_PARENT, _NAME)}
+        own = {k: v for k, v in values.items() if k not in (PARENT, NAME)}
         parent = parent or self._stage_run_id
         self._record("run_started", run.run_id, parent=parent, name=run.name, tags=own)
-        run.tags |= own | {_PARENT: parent}
+        run.tags |= own | {PARENT: parent}
         return self._entity(run)
+
+    def _may_adopt(self) -> bool:
+        return self._claim is None or adopt(self._claim)
 
     def get_run(self, run_id: str) -> "Run":
         """A run of this stage as far as this process knows it, or another from the server."""
@@ -156,31 +207,13 @@ class EventStore:
 
     def _is_ours(self, run_id: str) -> bool:
         if run_id not in self._runs and (self._directory / "stages" / run_id).is_dir():
-            self._runs[run_id] = _LocalRun(run_id, "stage", _now())  # of a process beside this one
+            self._runs[run_id] = StageRun(run_id, "stage", now())  # of a process beside this one
         return run_id in self._runs
 
-    def _entity(self, run: _LocalRun) -> "Run":
-        from mlflow.entities import Param, Run, RunData, RunInfo, RunOutputs, RunTag
-
+    def _entity(self, run: StageRun) -> "Run":
         artifacts = self._directory / "stages" / run.run_id / self._artifacts
         artifacts.mkdir(parents=True, exist_ok=True)
-        info = RunInfo(
-            run_id=run.run_id,
-            experiment_id=_EXPERIMENT,
-            user_id=os.environ.get("USER", ""),
-            status=run.status,
-            start_time=run.started,
-            end_time=run.ended,
-            lifecycle_stage="active",
-            artifact_uri=str(artifacts),
-            run_name=run.name,
-        )
-        data = RunData(
-            metrics=list(run.metrics.values()),
-            params=[Param(k, v) for k, v in run.params.items()],
-            tags=[RunTag(k, v) for k, v in (run.tags | {_NAME: run.name}).items()],
-        )
-        return Run(info, data, run_outputs=RunOutputs(list(run.models)))
+        return run.entity(os.environ.get("USER", ""), artifacts)
 
     # --- metrics, params, tags -----------------------------------------------------------------
 
@@ -191,6 +224,7 @@ class EventStore:
         if not self._is_ours(run_id):
             self._real.log_batch(run_id, metrics, params, tags)
             return
+        refuse(metrics, params, tags)
         run = self._runs[run_id]
         steps: dict[tuple[int, int], dict[str, float]] = {}
         for metric in metrics:
@@ -201,10 +235,19 @@ class EventStore:
             self._record("metrics", run_id, values=values, step=step, timestamp=timestamp)
         if params:
             given = {param.key: str(param.value) for param in params}
-            _refuse_changes(run.params, given)
+            self._read_params(run)
+            refuse_changes(run.params, given)
             run.params |= given
             self._record("params", run_id, values=given)
         self._log_tags(run, {tag.key: str(tag.value) for tag in tags})
+
+    def _read_params(self, run: StageRun) -> None:
+        """Once, what other processes of the stage have logged: the server refuses a change."""
+        if run.run_id not in self._params_read:
+            self._params_read.add(run.run_id)
+            for event in self._recorded(run.run_id):
+                if event.kind == "params":
+                    run.params = event.data["values"] | run.params
 
     def log_metric(self, run_id: str, metric: Any) -> None:
         """One metric value."""
@@ -254,21 +297,20 @@ class EventStore:
         self, run_id: str, metric_key: str, max_results: int | None = None, page_token: Any = None
     ) -> Any:
         """All values of a metric, from the event file or the server."""
-        from mlflow.entities import Metric
         from mlflow.store.entities.paged_list import PagedList
 
         if not self._is_ours(run_id):
             return self._real.get_metric_history(run_id, metric_key, max_results, page_token)
         values = [
-            Metric(metric_key, event.data["values"][metric_key], timestamp, step)
+            metric
             for event in self._recorded(run_id)
-            if event.kind == "metrics" and metric_key in event.data["values"]
-            for step in [event.data.get("step") or 0]
-            for timestamp in [event.data.get("timestamp") or int(event.at * 1000)]
+            if event.kind == "metrics"
+            for metric in metrics_of(event)
+            if metric.key == metric_key
         ]
         return PagedList(values, None)
 
-    def _log_tags(self, run: _LocalRun, tags: dict[str, str]) -> None:
+    def _log_tags(self, run: StageRun, tags: dict[str, str]) -> None:
         if tags:
             run.tags |= tags
             self._record("tags", run.run_id, values=tags)
@@ -308,7 +350,9 @@ class EventStore:
     ) -> "LoggedModel":
         """A model with a directory in the run's, made on the server once it is complete."""
         from mlflow.entities import LoggedModel, LoggedModelStatus
+        from mlflow.utils import validation
 
+        validation._validate_logged_model_name(name)
         model_id = f"m-{new_run_id()}"
         directory = self._directory / "models" / model_id
         directory.mkdir(parents=True)
@@ -317,8 +361,8 @@ class EventStore:
             model_id,
             name or "model",
             str(directory),
-            _now(),
-            _now(),
+            now(),
+            now(),
             model_type,
             source_run_id or self._stage_run_id,
             LoggedModelStatus.PENDING,
@@ -342,7 +386,7 @@ class EventStore:
         path = next(self._directory.parent.glob(f"*/models/{model_id}"), None)
         if path is None:
             return None
-        return LoggedModel(_EXPERIMENT, model_id, "model", str(path), _now(), _now())
+        return LoggedModel(EXPERIMENT, model_id, "model", str(path), now(), now())
 
     def set_logged_model_tags(self, model_id: str, tags: Sequence[Any]) -> None:
         """Tags of a model."""
@@ -387,22 +431,6 @@ class EventStore:
 
     def record_logged_model(self, run_id: str, mlflow_model: Any) -> None:
         """MLflow's former way of noting a model on its run: told by `model` events here."""
-
-
-def _now() -> int:
-    return int(time.time() * 1000)
-
-
-def _refuse_changes(params: dict[str, str], given: dict[str, str]) -> None:
-    """Raise as the server would, while the script that did it can still be told."""
-    from mlflow.exceptions import MlflowException
-
-    for name, value in given.items():
-        if params.get(name, value) != value:
-            raise MlflowException.invalid_parameter_value(
-                f"Changing param values is not allowed. Param with key='{name}' was already logged "
-                f"with value='{params[name]}'. Attempted logging new value '{value}'."
-            )
 
 
 def _silent(*_: Any, **__: Any) -> None:
