@@ -72,6 +72,38 @@ def test_as_many_processes_as_gpus_unless_said_otherwise(remote: Project) -> Non
     assert "nvidia.com/gpu: '4'" in yaml.safe_dump(job)
 
 
+def test_several_processes_are_planned_as_ddp_whatever_the_templates_section_says(
+    remote: Project,
+) -> None:
+    section = {"target": "gpu", "strategy": "single", "gpus": 0}
+    remote.write({"mlp.yaml": json.dumps({**CONFIG, "launch": {"train": section}})})
+    for arguments, gang in (
+        (["--processes", "2"], "1 nodes x 2 processes, ddp"),
+        (["--nodes", "2"], "2 nodes x 1 processes, ddp"),
+    ):
+        assert spec(manifests(remote, *arguments)[0])["strategy"] == "ddp"
+        assert gang in remote.mlp("train", "--dry-run", *arguments).out
+    assert spec(manifests(remote)[0])["strategy"] == "single"
+
+
+def test_a_strategy_for_one_process_is_refused_for_several(remote: Project) -> None:
+    done = remote.mlp("train", "--dry-run", "--strategy", "single")
+    assert done.code == 2
+    assert "train is launched on 2 node(s)" in done.err
+    alone = manifests(remote, "--strategy", "single", "--nodes", "1", "--processes", "1")
+    assert spec(alone[0])["strategy"] == "single"
+
+
+def test_what_mlp_yaml_has_of_a_matrix_holds_for_each_of_its_stages_on_a_target(
+    remote: Project,
+) -> None:
+    stage = {"matrix": {"seed": [1]}, "cmd": "python train.py ${item.seed}", "deps": ["train.py"]}
+    remote.write({"dvc.yaml": json.dumps({"stages": {"train": stage}})})
+    done = remote.mlp("run", "--target", "gpu", "--dry-run")
+    assert done.code == 0, done.err
+    assert "on gpu: 2 nodes x 4 processes, ddp" in done.out
+
+
 def test_the_same_work_is_the_same_job_and_other_work_another(remote: Project) -> None:
     def name(*arguments: str) -> object:
         return spec(manifests(remote, *arguments)[0])["name"]

@@ -1,7 +1,10 @@
 """A stage on several processes: one run, recorded by rank 0."""
 
+import json
+
 import pytest
 
+from mlp.core.runs import PROVENANCE
 from tests.conftest import Make, Project, single
 
 pytestmark = pytest.mark.slow
@@ -63,12 +66,22 @@ def test_all_ranks_record_under_names_of_their_own_when_asked(make_project: Make
 
 
 def test_the_command_line_says_how_many(make_project: Make) -> None:
-    project = make_project({"dvc.yaml": single("train", "echo $WORLD_SIZE > n$RANK")})
+    command = "echo $WORLD_SIZE > n$RANK; echo $MLP_LAUNCH > launch.json"
+    project = make_project(
+        {
+            "dvc.yaml": single("train", command),
+            "mlp.yaml": "project: demo\nlaunch: {train: {strategy: single}}\n",
+        }
+    )
     assert project.mlp("train", "--processes", "2").code == 0
     assert {path.name: path.read_text() for path in project.root.glob("n?")} == {
         "n0": "2\n",
         "n1": "2\n",
     }
+    recorded = project.recorded()
+    known = json.loads(recorded.text(recorded.pipelines[-1], PROVENANCE))
+    assert known["launches"]["train"]["strategy"] == "ddp"
+    assert json.loads((project.root / "launch.json").read_text())["strategy"] == "ddp"
     assert project.mlp("train").code == 0
     assert (project.root / "n").read_text() == "\n"
 

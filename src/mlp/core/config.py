@@ -32,6 +32,7 @@ class Launch(Section):
     """How mlp starts a stage of dvc.yaml: as how many processes, trained by which strategy."""
 
     target: str = LOCAL  # or a name under `targets`
+    # Several processes, on a node or on several, train by ddp whatever is said here.
     strategy: Literal["single", "ddp"] = "single"
     nodes: Annotated[int, Field(ge=1)] = 1
     # As many as GPUs, unless given, where the stage trains with several.

@@ -111,22 +111,38 @@ def _launches(project: Project, request: Request) -> dict[str, dict[str, Any]]:
     sections = project.config.launch
     launches = {name: launch.model_dump(exclude_unset=True) for name, launch in sections.items()}
     for stage, over in request.launches.items():
-        launches[stage] = {**launches.get(stage, {}), **over}
+        launches[stage] = {**pipeline.launch_of(launches, stage), **over}
+        if over.get("strategy") == "single" and request.attach is None:
+            _require_one_process(stage, launches[stage])
     return {name: _complete(project, launch) for name, launch in launches.items()}
 
 
 def _complete(project: Project, given: Mapping[str, Any]) -> dict[str, Any]:
-    """What is given of a launch, and the rest: several nodes or GPUs mean several processes."""
+    """What is given of a launch, and the rest: several processes train by DDP, one for each GPU."""
     launch = dict(given)
     target = project.config.targets.get(launch.get("target", LOCAL))
     if target is not None:
         launch.setdefault("gpus", target.resources.gpu)
-    several = launch.get("nodes", 1) > 1 or launch.get("processes_per_node", 1) > 1
-    if several:
-        launch.setdefault("strategy", "ddp")
+    if _several(launch):  # whatever a template's mlp.yaml says: Lightning would take DDP, too
+        launch["strategy"] = "ddp"
     if launch.get("strategy", "single") != "single" and launch.get("gpus"):
         launch.setdefault("processes_per_node", launch["gpus"])
     return config.Launch.model_validate(launch).model_dump()
+
+
+def _several(launch: Mapping[str, Any]) -> bool:
+    return bool(launch.get("nodes", 1) > 1 or launch.get("processes_per_node", 1) > 1)
+
+
+def _require_one_process(stage: str, launch: Mapping[str, Any]) -> None:
+    """Raise UsageError where `--strategy single` meets several processes, of mlp.yaml perhaps."""
+    if _several(launch):
+        nodes, processes = launch.get("nodes", 1), launch.get("processes_per_node", 1)
+        raise UsageError(
+            f"--strategy single trains in one process, and {stage} is launched on {nodes} node(s)"
+            f" with {processes} process(es) each",
+            fix="leave --strategy out, or add --nodes 1 --processes 1",
+        )
 
 
 def _require_launched(project: Project, launches: Mapping[str, Any]) -> None:
