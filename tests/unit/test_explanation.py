@@ -57,12 +57,16 @@ def pod(
     init: Mapping[str, Any] | None = None,
     main: Mapping[str, Any] | None = None,
     leaves: bool = False,
+    failures: int = 0,
     limit: str = "2Gi",
     **status: Any,
 ) -> dict[str, Any]:
     metadata = {
         "name": f"train-{index}-{attempt}",
-        "annotations": {"batch.kubernetes.io/job-completion-index": str(index)},
+        "annotations": {
+            "batch.kubernetes.io/job-completion-index": str(index),
+            "batch.kubernetes.io/job-index-failure-count": str(failures),
+        },
         **({"deletionTimestamp": at(10)} if leaves else {}),
     }
     resources = {"limits": {"memory": limit}}
@@ -81,13 +85,16 @@ def pod(
     }
 
 
-def ended(code: int, message: object = "", reason: str = "Error", ago: float = 60) -> Any:
+def ended(
+    code: int, message: object = "", reason: str = "Error", ago: float = 60, ran: float = 600
+) -> Any:
     text = message if isinstance(message, str) else json.dumps(message)
     return {
         "terminated": {
             "exitCode": code,
             "reason": reason,
             "message": text,
+            "startedAt": at(ago + ran),
             "finishedAt": at(ago),
         }
     }
@@ -135,6 +142,16 @@ def warning(kind: str, name: str, reason: str, message: str, ago: float = 5) -> 
         "lastTimestamp": at(ago),
         "firstTimestamp": at(ago),
     }
+
+
+def killed(pod: str, ago: float, host: str = "n0") -> dict[str, Any]:
+    """What a kubelet says when it ends a pod that was deleted."""
+    event = warning("Pod", pod, "Killing", "Stopping container stage", ago)
+    return {**event, "source": {"component": "kubelet", "host": host}}
+
+
+def deleted_by_the_job(pod: str, ago: float) -> dict[str, Any]:
+    return warning("Job", "train", "SuccessfulDelete", f"Deleted pod: {pod}", ago)
 
 
 def ask(found: Mapping[str, Any] | None, *pods: Any, **more: Any) -> Explanation:
@@ -613,6 +630,102 @@ def test_nodes_that_were_waited_for_are_named_with_the_reason() -> None:
         "the nodes waited 600 s for node 2, which never ran: r.example does not let the cluster"
     )
     assert "image_pull_secrets" in why.fix
+
+
+def test_the_seconds_that_are_told_are_those_that_passed() -> None:
+    lost = ended(EXIT_LOST, report("rendezvous", "RendezvousConnectionError"), ran=163)
+    why = ask(failed(nodes=2), pod(0, "Failed", node="n0", main=lost), pod(1, node="n1"))
+    assert why.reason == "the nodes waited 163 s for node 1, which never ran"
+    assert "rendezvous_timeout" not in why.fix, "it was not reached"
+
+
+# --- pods that are gone -------------------------------------------------------------------------
+
+REST = {
+    "nothing": [],
+    "ended with the job": [pod(1, "Running", node="n1", main=ended(143), leaves=True)],
+    "lost its peer": [
+        pod(1, "Failed", node="n1", main=ended(EXIT_LOST, report("rendezvous", "closed"), ran=75))
+    ],
+    "failed for want of its peer": [
+        pod(1, "Failed", node="n1", main=ended(EXIT_FAILED, report("code", "closed", 1, "gloo")))
+    ],
+}
+
+
+@pytest.mark.parametrize("rest", REST.values(), ids=REST)
+def test_a_node_whose_pod_was_deleted_speaks_not_those_that_it_took_along(rest: Any) -> None:
+    events = [
+        killed("train-0-a", 61),
+        killed("train-1-a", 60, "n1"),
+        deleted_by_the_job("train-1-a", 60),
+    ]
+    gone = failed(nodes=2, backoffLimitPerIndex=0)
+    gone["metadata"]["labels"]["mlp/stage"] = "train"
+    why = ask(gone, *rest, events=events)
+    assert why.reason == (
+        "the pod of node 0 on n0 was deleted at 02:28 UTC, by hand or to empty its node"
+    )
+    assert "launch.train.max_restarts in mlp.yaml (now 0)" in why.fix
+    assert "kubectl describe node n0" in why.fix
+    assert (why.code, why.log) == (None, ())
+
+
+def test_a_pod_that_is_being_deleted_is_the_reason_while_it_saves_its_checkpoint() -> None:
+    leaving = pod(0, "Running", node="n0", main=running(), leaves=True)
+    leaving["metadata"]["deletionGracePeriodSeconds"] = 30
+    why = ask(failed(nodes=2), leaving, pod(1, "Running", node="n1", main=running(), leaves=True))
+    assert why.reason.startswith("the pod of node 0 on n0 was deleted at 02:29 UTC")
+
+
+def test_a_pod_that_was_replaced_is_not_what_the_gang_ended_of() -> None:
+    pods = [
+        pod(0, "Running", attempt="b", node="n0", main=running(200), failures=1),
+        pod(1, "Failed", node="n1", main=ended(EXIT_FAILED, CODE, ago=60)),
+    ]
+    why = ask(job(2), *pods, events=[killed("train-0-a", 300)])
+    assert why.reason == "the command ended with exit code 3 (node 1 on n1)"
+
+
+def test_a_job_that_goes_on_tells_which_pod_was_deleted() -> None:
+    pods = [pod(i, "Running", attempt="b", node=f"n{i}", main=running()) for i in (0, 1)]
+    lost = ended(EXIT_LOST, report("rendezvous", "closed"))
+    before = pod(1, "Failed", node="n1", main=lost)
+    why = ask(job(2), *pods, before, events=[killed("train-0-a", 61)])
+    assert why.state is State.RUNNING
+    assert "it was restarted once: the pod of node 0 on n0 was deleted at 02:28 UTC" in why.reason
+
+
+def test_a_pod_that_gave_way_and_is_gone() -> None:
+    events = [
+        warning("Pod", "train-0-a", "Preempted", "Preempted by pod 7f3c on node n0", 70),
+        killed("train-0-a", 69),
+    ]
+    why = ask(failed(nodes=2), events=events)
+    assert why.reason == "node 0 on n0 had to give way to a pod of higher priority"
+
+
+def test_a_pod_that_left_nothing_but_a_count() -> None:
+    gone = failed(nodes=8)
+    gone["status"]["failedIndexes"] = "3-4"
+    lost = ended(EXIT_LOST, report("rendezvous", "closed"))
+    others = [pod(i, "Failed", node=f"n{i}", main=lost) for i in (0, 1, 2, 5, 6, 7)]
+    why = ask(gone, *others)
+    assert why.reason == "the pod of node 3 failed, and is gone with all that it said"
+
+
+def test_a_node_that_ran_before_is_not_said_to_have_never_run() -> None:
+    lost = ended(EXIT_LOST, report("rendezvous", "closed"), ran=163)
+    pods = [pod(0, attempt="b", node="n0", failures=1), pod(1, "Failed", node="n1", main=lost)]
+    why = ask(failed(nodes=2), *pods)
+    assert "never ran" not in why.reason
+
+
+def test_what_the_job_ended_itself_is_no_reason() -> None:
+    late = job(1, cond("Failed", reason="DeadlineExceeded"), activeDeadlineSeconds=5)
+    events = [killed("train-0-a", 60), deleted_by_the_job("train-0-a", 60)]
+    why = ask(late, events=events)
+    assert "longer than activeDeadlineSeconds allows (5 s)" in why.reason
 
 
 def test_an_image_without_mlp() -> None:

@@ -140,10 +140,12 @@ def _rendezvous(
         return None
     who = f"{'node' if len(absent) == 1 else 'nodes'} {_some(absent)}"
     why = waiting.why(seen, target, title)
-    fix = why.fix if why else f"raise targets.{title}.rendezvous_timeout in mlp.yaml"
+    limit = target.rendezvous_timeout
+    waited = limit if ending.seconds is None else ending.seconds
+    longer = f"raise targets.{title}.rendezvous_timeout in mlp.yaml"
+    fix = why.fix if why else longer if waited >= limit else ending.reason.fix
     because = f": {why.text}" if why else ""
-    timeout = target.rendezvous_timeout
-    return Reason(f"the nodes waited {timeout} s for {who}, which never ran{because}", fix)
+    return Reason(f"the nodes waited {waited} s for {who}, which never ran{because}", fix)
 
 
 def _some(numbers: list[int], most: int = 8) -> str:

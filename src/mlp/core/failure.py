@@ -2,23 +2,28 @@
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
 from mlp.core import target_fit
-from mlp.core.job import EXIT_FAILED, MAIN_CONTAINER
+from mlp.core.departures import Departure, departing, departures
+from mlp.core.job import EXIT_FAILED, FAILURES_ANNOTATION, LABEL_STAGE, MAIN_CONTAINER
 from mlp.core.observation import (
     Object,
     Observation,
     Reason,
+    began,
     clipped,
+    clock,
     condition,
     containers,
     ever_ran,
     gang,
     index,
+    instant,
+    is_true,
     leaves,
     name,
     phase,
@@ -31,6 +36,8 @@ from mlp.core.targets import KubernetesTarget
 ANOTHER_FAILED = "another node has failed"
 
 _SIGKILL, _SIGBUS = (137, -9), (135, -7)
+# What a container ends with that is asked to, or made to.
+_ENDED_FROM_OUTSIDE = (None, 143, 137)
 _DOING = {
     "bundle": "could not fetch the code",
     "inputs": "could not pull the inputs",
@@ -53,9 +60,16 @@ class Kind(IntEnum):
     MEMORY = 2
     EVICTED = 3
     DISRUPTED = 4
-    PREPARING = 5
-    OTHER = 6
-    RENDEZVOUS = 7
+    DELETED = 5
+    PREPARING = 6
+    OTHER = 7
+    RENDEZVOUS = 8
+    WITH_JOB = 9  # the Job ended it, for it had failed
+
+
+_CODE = (Kind.CODE, Kind.CODE_ELSEWHERE)
+# A gang that loses a pod so is broken: what the others' code makes of that is no cause.
+_TAKEN = (Kind.MEMORY, Kind.EVICTED, Kind.DISRUPTED, Kind.DELETED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,34 +84,56 @@ class Ending:
     """No pod after it would do better: the worker has said so."""
     code: int | None = None
     log: tuple[str, ...] = ()
+    seconds: int | None = None
+    """How long its main container ran, where that is known."""
+    replaced: bool = False
+    """A later pod of the same node has run."""
 
 
 def endings(seen: Observation, target: KubernetesTarget, title: str) -> list[Ending]:
-    """One for each pod that failed, the first one first."""
+    """One for each pod that did not end well, those that are gone too, the first one first."""
+    failed = seen.job is not None and any(is_true(seen.job, c) for c in ("Failed", "FailureTarget"))
     found = [
         _ending(seen, pod, target, title)
         for pod in seen.pods
-        if phase(pod) == "Failed" or _failed_container(pod) is not None or _disrupted(pod)
+        if phase(pod) == "Failed"
+        or _failed_container(pod) is not None
+        or _disrupted(pod)
+        or (failed and leaves(pod))
     ]
+    found += [_departed(seen, each, target, title) for each in departures(seen)]
     return sorted(found, key=lambda ending: ending.at)
 
 
 def decisive(found: Sequence[Ending]) -> Ending | None:
     """The one that says why the gang ended: the last of each node, the most telling of those."""
     final = [ending for ending in found if ending.final]
-    last = {ending.index: ending for ending in found}.values()
-    return min(final or last, key=lambda ending: (ending.kind, ending.at), default=None)
+    last = [e for e in {e.index: e for e in found}.values() if e.kind is not Kind.WITH_JOB]
+    cause = min(final or last, key=lambda ending: (ending.kind, ending.at), default=None)
+    if cause is None or cause.kind not in _CODE:
+        return cause
+    taken = [e for e in last if e.kind in _TAKEN and not e.replaced and e.at <= cause.at]
+    return min(taken, key=lambda ending: ending.at, default=cause)
 
 
 def most_failures(found: Sequence[Ending]) -> int:
     """How often the node that failed most has failed."""
-    return max(Counter(ending.index for ending in found).values(), default=0)
+    counts = Counter(ending.index for ending in found if ending.kind is not Kind.WITH_JOB)
+    return max(counts.values(), default=0)
 
 
 def never_ran(seen: Observation) -> list[int]:
     """The nodes of the gang of which no pod has ever started its main container."""
-    ran = {index(pod) for pod in seen.pods if ever_ran(pod)}
+    ran = {index(pod) for pod in seen.pods if ever_ran(pod) or _had_others(seen, pod)}
+    ran |= {departure.index for departure in departures(seen)}
     return [each for each in range(gang(seen)) if each not in ran]
+
+
+def _had_others(seen: Observation, pod: Object) -> bool:
+    """Whether pods of the same node failed before this one, and are gone."""
+    annotations = pod["metadata"].get("annotations") or {}
+    there = sum(index(p) == index(pod) and phase(p) == "Failed" for p in seen.pods)
+    return int(annotations.get(FAILURES_ANNOTATION, 0)) > there
 
 
 # --- one pod ------------------------------------------------------------------------------------
@@ -108,8 +144,7 @@ def _ending(seen: Observation, pod: Object, target: KubernetesTarget, title: str
     report = _report(str(state.get("message") or ""))
     final = state.get("exitCode") == EXIT_FAILED
     at = str(state.get("finishedAt") or pod["metadata"].get("deletionTimestamp") or "")
-    where = f"node {index(pod)}" if gang(seen) > 1 else "the pod"
-    where += f" on {place(pod)}" if place(pod) else ""
+    where = _where(seen, index(pod), place(pod))
     log: tuple[str, ...] = ()
     code = None
     if state.get("reason") == "OOMKilled":
@@ -123,7 +158,8 @@ def _ending(seen: Observation, pod: Object, target: KubernetesTarget, title: str
     elif _disrupted(pod):
         why = str((condition(pod, "DisruptionTarget") or {}).get("reason"))
         text = f"{where} {_DISRUPTED.get(why, f'was ended ({why})')}"
-        kind, reason = Kind.DISRUPTED, Reason(text, _disruption_fix(why, pod, target, title))
+        fix = _disruption_fix(seen, why, place(pod), target, title)
+        kind, reason = Kind.DISRUPTED, Reason(text, fix)
     elif report.get("phase") == "rendezvous":
         text = f"the nodes did not find or keep each other: {clipped(report['message'])} ({where})"
         kind, reason = Kind.RENDEZVOUS, Reason(text, _logs(seen))
@@ -131,9 +167,47 @@ def _ending(seen: Observation, pod: Object, target: KubernetesTarget, title: str
         text = f"{where} {_DOING[report['phase']]}: {clipped(report['message'])}"
         fix = f"mlp doctor --target {title} checks what the pods can reach"
         kind, reason = Kind.PREPARING, Reason(text, fix)
+    elif leaves(pod) and state.get("exitCode") in _ENDED_FROM_OUTSIDE:
+        return _departed(seen, departing(seen, pod), target, title)
     else:
         kind, reason = Kind.OTHER, _other(seen, pod, container, state, where, title)
-    return Ending(index(pod), at, kind, reason, final, code, log)
+    replaced = _replaced(seen, index(pod), at)
+    return Ending(index(pod), at, kind, reason, final, code, log, _seconds(state), replaced)
+
+
+def _departed(
+    seen: Observation, departure: Departure, target: KubernetesTarget, title: str
+) -> Ending:
+    """How a pod ended that did not end by itself."""
+    where = _where(seen, departure.index, departure.place)
+    pod = f"the pod of {where}" if gang(seen) > 1 else where
+    if departure.because:
+        kind, text = Kind.DISRUPTED, f"{where} {_DISRUPTED[departure.because]}"
+    elif departure.at:
+        kind = Kind.DELETED
+        text = f"{pod} was deleted at {clock(departure.at)}, by hand or to empty its node"
+    else:
+        kind, text = Kind.OTHER, f"{pod} failed, and is gone with all that it said"
+    fix = _disruption_fix(seen, departure.because, departure.place, target, title)
+    replaced = _replaced(seen, departure.index, departure.at)
+    kind = Kind.WITH_JOB if departure.with_job else kind
+    return Ending(departure.index, departure.at, kind, Reason(text, fix), replaced=replaced)
+
+
+def _where(seen: Observation, index: int, place: str) -> str:
+    where = f"node {index}" if gang(seen) > 1 else "the pod"
+    return f"{where} on {place}" if place else where
+
+
+def _replaced(seen: Observation, node: int, at: str) -> bool:
+    """Whether another pod of that node of the gang began to work later."""
+    return any(began(pod) > at for pod in seen.pods if index(pod) == node)
+
+
+def _seconds(state: Mapping[str, Any]) -> int | None:
+    if "startedAt" not in state or "finishedAt" not in state:
+        return None
+    return int((instant(state["finishedAt"]) - instant(state["startedAt"])).total_seconds())
 
 
 def _failed_container(pod: Object) -> tuple[str, dict[str, Any]] | None:
@@ -209,12 +283,20 @@ def _evicted(pod: Object, where: str, title: str) -> Reason:
     return Reason(f"{where} was evicted: {said}", fix.format(title=title))
 
 
-def _disruption_fix(why: str, pod: Object, target: KubernetesTarget, title: str) -> str:
+def _disruption_fix(
+    seen: Observation, why: str, node: str, target: KubernetesTarget, title: str
+) -> str:
     if why == "PreemptionByScheduler":
         has = f" (now {target.priority_class})" if target.priority_class else ""
         return f"set a higher targets.{title}.priority_class in mlp.yaml{has}, or start it again"
-    node = f"; `kubectl describe node {place(pod)}`" if place(pod) else ""
-    return f"start it again: it goes on from its last checkpoint{node}"
+    job = seen.job or {}
+    stage = (job.get("metadata", {}).get("labels") or {}).get(LABEL_STAGE, "STAGE")
+    now = job.get("spec", {}).get("backoffLimitPerIndex", 0)
+    look = f"; `kubectl describe node {node}`" if node else ""
+    return (
+        f"start it again; with a higher launch.{stage}.max_restarts in mlp.yaml (now {now}) it goes"
+        f" on from its last checkpoint by itself{look}"
+    )
 
 
 def _other(

@@ -18,6 +18,8 @@ QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 # Kubernetes' own, of the pods of a job.
 JOB_LABEL = "batch.kubernetes.io/job-name"
 INDEX_LABEL = "batch.kubernetes.io/job-completion-index"
+# Annotation of a pod: how many pods of the same index have failed before it.
+FAILURES_ANNOTATION = "batch.kubernetes.io/job-index-failure-count"
 # Annotation of the Job: the JobSpec as JSON, so that any clone can come back to it.
 ANNOTATION_SPEC = "mlp/spec"
 # Annotation of the Job: who submitted it, and from where.

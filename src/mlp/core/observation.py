@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from mlp.core.job import INDEX_LABEL, MAIN_CONTAINER
@@ -21,7 +21,8 @@ class Observation:
     pods: Sequence[Object] = ()
     """Those of the job, the failed ones too."""
     events: Sequence[Object] = ()
-    """Warnings about the job, its pods and the namespace's claims."""
+    """Warnings about the job, its pods and the namespace's claims; what else was out of the
+    ordinary, where pods of the job are gone."""
     nodes: Sequence[Object] = ()
     quotas: Sequence[Object] = ()
     claims: Sequence[Object] = ()
@@ -62,6 +63,15 @@ def is_true(item: Object, kind: str) -> bool:
 def leaves(item: Object) -> bool:
     """Whether the object is being deleted."""
     return "deletionTimestamp" in item["metadata"]
+
+
+def asked_to_leave(item: Object) -> str:
+    """When it was deleted, "" where it was not: the time that the API has is the end of grace."""
+    metadata = item["metadata"]
+    if "deletionTimestamp" not in metadata:
+        return ""
+    grace = timedelta(seconds=metadata.get("deletionGracePeriodSeconds") or 0)
+    return f"{instant(metadata['deletionTimestamp']) - grace:%Y-%m-%dT%H:%M:%SZ}"
 
 
 def instant(text: str) -> datetime:
@@ -152,6 +162,13 @@ def runs_since(pod: Object) -> str | None:
     """Since when the main container runs, None where it does not."""
     state = dict(states(pod)).get(MAIN_CONTAINER, {})
     return state["running"].get("startedAt") if "running" in state else None
+
+
+def began(pod: Object) -> str:
+    """When the main container was started, "" where it was not."""
+    state = dict(states(pod)).get(MAIN_CONTAINER, {})
+    inner = state.get("running") or state.get("terminated") or {}
+    return str(inner.get("startedAt") or "")
 
 
 def ever_ran(pod: Object) -> bool:

@@ -8,13 +8,17 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from mlp.adapters.cluster.connection import Cluster, ForbiddenError, NotFoundError, Object
+from mlp.core import departures
 from mlp.core.job import QUEUE_LABEL, pods_of
-from mlp.core.observation import KUEUE_ABSENT, Observation
+from mlp.core.observation import KUEUE_ABSENT, Observation, when
 
 _BATCH = "/apis/batch/v1"
 _KUEUE = "/apis/kueue.x-k8s.io"
 # What the scheduler says is in the pods' conditions, too; of a gang that waits it is most events.
-_EVENTS = "type!=Normal,reason!=FailedScheduling"
+_WARNINGS = "type!=Normal,reason!=FailedScheduling"
+# What every pod has, each several times.
+_ORDINARY = ("Scheduled", "Pulling", "Pulled", "Created", "Started", "SuccessfulCreate")
+_NOTABLE = ",".join(["type=Normal", *(f"reason!={reason}" for reason in _ORDINARY)])
 _MAX_EVENTS = 5000
 
 
@@ -34,10 +38,14 @@ def observe(cluster: Cluster, name: str) -> Observation:
             return []
 
     workloads = listed("workload", lambda: _workloads(cluster, job, unknown))
+    pods = listed("pods", lambda: _pods(cluster, name))
+    events = listed("events", lambda: _events(cluster, job, _WARNINGS, unknown))
+    if departures.expected(job, pods):
+        events += listed("events", lambda: _events(cluster, job, _NOTABLE, unknown))
     return Observation(
         job=job,
-        pods=listed("pods", lambda: _pods(cluster, name)),
-        events=listed("events", lambda: _events(cluster, name, unknown)),
+        pods=pods,
+        events=events,
         nodes=listed("nodes", lambda: _nodes(cluster)),
         quotas=listed("quotas", lambda: _items(cluster, "resourcequotas")),
         claims=listed("claims", lambda: _items(cluster, "persistentvolumeclaims")),
@@ -63,21 +71,26 @@ def _pods(cluster: Cluster, job: str) -> list[Object]:
     return items
 
 
-def _events(cluster: Cluster, job: str, unknown: dict[str, str]) -> list[Object]:
-    """Warnings about the job, its pods and any claim."""
-    found = cluster.get(cluster.path("events"), fieldSelector=_EVENTS, limit=_MAX_EVENTS)
+def _events(
+    cluster: Cluster, job: Object | None, selector: str, unknown: dict[str, str]
+) -> list[Object]:
+    """Those about the job, its pods and any claim."""
+    if job is None:
+        return []
+    found = cluster.get(cluster.path("events"), fieldSelector=selector, limit=_MAX_EVENTS)
     if found["metadata"].get("continue"):
-        unknown["events"] = f"there are more than {_MAX_EVENTS} warnings in the namespace"
-    return [item for item in found["items"] if _concerns(item["involvedObject"], job)]
+        unknown["events"] = f"there are more than {_MAX_EVENTS} events in the namespace"
+    return [item for item in found["items"] if _concerns(item, job)]
 
 
-def _concerns(about: Mapping[str, Any], job: str) -> bool:
-    kind, name = about.get("kind"), str(about.get("name"))
-    return (
-        kind == "PersistentVolumeClaim"
-        or (kind == "Job" and name == job)
-        or (kind == "Pod" and name.startswith(f"{job}-"))
-    )
+def _concerns(event: Mapping[str, Any], job: Object) -> bool:
+    """Of the job and its pods what was said in its time: one of the same name was there before."""
+    about, name = event["involvedObject"], str(job["metadata"]["name"])
+    kind, named = about.get("kind"), str(about.get("name"))
+    if kind == "PersistentVolumeClaim":
+        return True
+    ours = (kind == "Job" and named == name) or (kind == "Pod" and named.startswith(f"{name}-"))
+    return ours and when(event) >= str(job["metadata"]["creationTimestamp"])
 
 
 def _nodes(cluster: Cluster) -> list[Object]:
