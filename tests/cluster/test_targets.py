@@ -370,6 +370,20 @@ def test_an_image_without_mlp_or_none_at_all_is_told(
     assert left_behind(namespace) == []
 
 
+def test_a_pod_that_never_answers_is_a_problem_with_what_it_waits_for(
+    checks: Any, namespace: Namespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probe_job, "LIMIT_S", 5)
+    terms = [{"matchExpressions": [{"key": "zone", "operator": "In", "values": ["nowhere"]}]}]
+    node = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}
+    image = os.environ.get("MLP_TEST_BASE_IMAGE", Build().base)
+    found = checks(deep=True, image=image, affinity={"nodeAffinity": node})
+    assert found["pod"].verdict == Verdict.PROBLEM
+    assert found["pod"].message == "no answer from a pod in 5 s: no node matches the affinity"
+    assert "targets.gpu.affinity" in found["pod"].fix
+    assert left_behind(namespace) == []
+
+
 def test_a_pod_that_the_namespace_refuses_is_told_at_once(
     checks: Any, namespace: Namespace, environment_image: str
 ) -> None:
@@ -378,5 +392,6 @@ def test_a_pod_that_the_namespace_refuses_is_told_at_once(
         found = checks(deep=True, image=environment_image)["pod"]
     finally:
         namespace.kubectl("delete", "quota", "none")
-    assert (found.verdict, found.message) == (Verdict.UNKNOWN, "the probe's pod is refused")
+    assert (found.verdict, found.message) == (Verdict.PROBLEM, "the probe's pod is refused")
     assert "exceeded quota" in found.cause
+    assert "describe quota none" in found.fix

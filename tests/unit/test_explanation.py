@@ -118,14 +118,17 @@ def node(
     ready: str = "True",
     since: float = 0,
     taints: Sequence[Mapping[str, str]] = (),
+    cordoned: bool = False,
     **allocatable: str,
 ) -> dict[str, Any]:
     amounts = {"cpu": "8", "memory": "64Gi", "pods": "110", **allocatable}
     if "gpu" in amounts:
         amounts[GPU] = amounts.pop("gpu")
+    closed = {"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}
+    spec = {"taints": [*taints, closed], "unschedulable": True} if cordoned else {"taints": taints}
     return {
         "metadata": {"name": name},
-        "spec": {"taints": taints},
+        "spec": spec,
         "status": {
             "conditions": [cond("Ready", ready, lastTransitionTime=at(since))],
             "allocatable": amounts,
@@ -209,6 +212,31 @@ def test_a_gang_for_which_a_node_is_missing_that_is_not_ready() -> None:
     assert "not ready: gpu-1" in why.reason
 
 
+UNSCHEDULABLE = (
+    "0/2 nodes are available: 1 Insufficient nvidia.com/gpu, 1 node(s) were unschedulable."
+    " no new claims to deallocate, preemption: 0/2 nodes are available: 1 No preemption victims"
+    " found for incoming pod, 1 Preemption is not helpful for scheduling."
+)
+
+
+def test_cordoned_nodes_are_named_and_not_called_in_use() -> None:
+    nodes = [node("gpu-0", gpu="2"), node("gpu-1", gpu="2", cordoned=True)]
+    waits = homeless(0, UNSCHEDULABLE)
+    busy = ask(job(requests={GPU: "2"}), waits, nodes=nodes)
+    assert busy.reason.endswith("other pods use them, and gpu-1 is cordoned")
+    assert busy.fix.startswith("kubectl uncordon gpu-1; or it starts when they end")
+    few = ask(
+        job(2, requests={GPU: "2"}), pod(0, "Running"), homeless(1, UNSCHEDULABLE), nodes=nodes
+    )
+    assert "all nodes together hold 1 of the 2 pods" in few.reason
+    assert "; gpu-1 is cordoned" in few.reason
+    assert few.fix == "kubectl uncordon gpu-1"
+    all_closed = [node(name, gpu="2", cordoned=True) for name in ("gpu-0", "gpu-1")]
+    none = ask(job(requests={GPU: "2"}), waits, nodes=all_closed)
+    assert none.reason == "no node takes pods: gpu-0, gpu-1 are cordoned"
+    assert none.fix == "kubectl uncordon gpu-0 gpu-1"
+
+
 @pytest.mark.parametrize(
     ("said", "words", "fix"),
     [
@@ -230,8 +258,8 @@ def test_a_gang_for_which_a_node_is_missing_that_is_not_ready() -> None:
         ),
         (
             "0/1 nodes are available: 1 node(s) were unschedulable.",
-            "1 node closed for new pods",
-            "kubectl",
+            "1 node closed for new pods (cordoned)",
+            "kubectl uncordon NODE",
         ),
         ("0/1 nodes are available: 1 Too many pods.", "1 node: Too many pods", "kubectl"),
     ],

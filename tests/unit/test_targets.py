@@ -104,6 +104,32 @@ def test_nodes_that_take_no_pods_or_lack_the_labels_do_not_count() -> None:
     assert target_fit.nodes("gpu", target(), 1, [node(ready=False)]).message == "no node is ready"
 
 
+def test_cordoned_nodes_are_named_with_the_command_that_opens_them() -> None:
+    closed = node("b", ready=False, cordoned=True)
+    none = target_fit.nodes("gpu", target(), 1, [closed, node("c", ready=False, cordoned=True)])
+    assert none.message == "no node takes pods: b, c are cordoned"
+    assert none.fix == "kubectl uncordon b c"
+    few = target_fit.nodes("gpu", GPUS_4, 2, [node("a"), closed])
+    assert few.message.startswith("all nodes together hold 1 of the 2 pods")
+    assert few.message.endswith("; b is cordoned")
+    assert few.fix == "kubectl uncordon b"
+    still_few = target_fit.nodes("gpu", GPUS_4, 5, [node("a"), closed])
+    assert still_few.message.endswith("; b is cordoned")
+    assert still_few.fix.startswith("lower --nodes to 1")
+    busy = target_fit.nodes("gpu", GPUS_4, 1, [node("a"), closed], {"a": {GPU: 1.0, "pods": 1.0}})
+    assert busy.message.endswith("a job of 1 waits; b is cordoned")
+    assert busy.fix == "kubectl uncordon b"
+
+
+def test_a_cordoned_node_that_could_not_take_the_pods_is_not_named() -> None:
+    closed = [
+        node("small", gpus=1, ready=False, cordoned=True),
+        node("tainted", taints=[TAINT], ready=False, cordoned=True),
+    ]
+    found = target_fit.nodes("gpu", GPUS_4, 2, [node("a"), *closed])
+    assert "cordoned" not in found.message
+
+
 def test_a_cluster_that_may_add_nodes_is_not_told_to_be_too_small() -> None:
     pool = {"cloud.google.com/gke-nodepool": "cpus"}
     found = target_fit.nodes("gpu", GPUS_4, 1, [node(gpus=0, labels=pool)])

@@ -51,7 +51,7 @@ def expected(job: Object | None, pods: Sequence[Object]) -> bool:
 
 
 def departures(seen: Observation) -> list[Departure]:
-    """The pods that are gone, the first one first, and nodes whose pods left nothing but a count."""
+    """The pods that are gone, the first one first; then those that are only counted."""
     found = sorted(_of_events(seen), key=lambda departure: departure.at)
     known = {index(pod) for pod in seen.pods} | {departure.index for departure in found}
     return [*found, *(Departure(each) for each in _failed_indexes(seen) if each not in known)]

@@ -141,10 +141,13 @@ def _turned_away(case: Case, said: str) -> Reason:
     if lacking and case.seen.nodes:
         placed = sum(bool(place(pod)) for pod in current(case.seen))
         have = f"{placed} of {gang(case.seen)} pods have room; " if placed else ""
-        return Reason(
-            f"{have}no node has {_asks(case, lacking)} free now: other pods use them",
-            "it starts when they end; `mlp jobs list` shows yours",
-        )
+        busy = f"{have}no node has {_asks(case, lacking)} free now: other pods use them"
+        wait = "it starts when they end; `mlp jobs list` shows yours"
+        nodes = [target_fit.node(item) for item in case.seen.nodes]
+        if closed := target_fit.cordoned(_as_submitted(case), nodes):
+            busy += f", and {target_fit.are_cordoned(closed)}"
+            wait = f"{target_fit.uncordon(closed)}; or {wait}"
+        return Reason(busy, wait)
     words = [_turned_away_by(case, number, what) for number, what in _parts(said)]
     text = "; ".join(words) or clipped(said) or "the scheduler has not looked at the pods yet"
     return Reason(f"no node takes the pods: {text}", _turned_away_fix(case, said))
@@ -169,11 +172,13 @@ def _turned_away_by(case: Case, number: int, what: str) -> str:
     if "affinity/selector" in what:
         return f"{nodes} not of node_selector or affinity"
     if "unschedulable" in what:
-        return f"{nodes} closed for new pods"
+        return f"{nodes} closed for new pods (cordoned)"
     return f"{nodes}: {what.removeprefix('node(s) ')}"
 
 
 def _turned_away_fix(case: Case, said: str) -> str:
+    if "unschedulable" in said:
+        return "kubectl uncordon NODE; `kubectl get nodes` shows which are closed"
     if "taint" in said:
         return f"add tolerations to {case.key('tolerations')} in mlp.yaml"
     if "affinity/selector" in said:

@@ -11,9 +11,11 @@ from mlp.core.targets import KubernetesTarget
 
 # The variable of the pod that holds the Question.
 VARIABLE = "MLP_PROBE"
-CONTAINER = "probe"
+CONTAINER = jobs.MAIN_CONTAINER  # by which why the Job waits is explained as of a stage's
 LABEL = "mlp/probe"
 LIMIT_S = 60
+# Its end is later than that: who asks looks at the pod first.
+_DEADLINE_S = 90
 
 # Importing DVC and a library for S3 takes about 200 MB.
 _RESOURCES = {"cpu": "250m", "memory": "512Mi"}
@@ -70,7 +72,7 @@ def in_log(text: str) -> Answer | None:
 def job(name: str, target: KubernetesTarget, image: str, question: Question) -> dict[str, Any]:
     """The Job, whose pod is placed and configured as a stage's, without GPUs and volumes.
 
-    It ends within LIMIT_S, is gone some time after whatever happens to us, and is accepted where
+    It ends by itself, is gone some time after whatever happens to us, and is accepted where
     pod security is "restricted".
     """
     labels = {
@@ -90,7 +92,7 @@ def job(name: str, target: KubernetesTarget, image: str, question: Question) -> 
         },
         "spec": {
             "backoffLimit": 0,
-            "activeDeadlineSeconds": LIMIT_S,
+            "activeDeadlineSeconds": _DEADLINE_S,
             "ttlSecondsAfterFinished": LIMIT_S,
             **({"suspend": True} if target.queue else {}),
             "template": {

@@ -25,25 +25,57 @@ _SCALES = (("Ti", 1024.0**4), ("Gi", 1024.0**3), ("Mi", 1024.0**2), ("Ki", 1024.
 @dataclass(frozen=True, slots=True)
 class Node:
     """A machine of the cluster. `allocatable` is what all its pods together may ask for;
-    `ready` is whether it takes pods at all."""
+    `ready` is whether it takes pods at all, `cordoned` whether it was closed to new ones."""
 
     name: str
     labels: Mapping[str, str] = field(default_factory=dict)
     allocatable: Mapping[str, float] = field(default_factory=dict)
     taints: Sequence[Mapping[str, Any]] = ()
     ready: bool = True
+    cordoned: bool = False
 
 
 def node(item: Object) -> Node:
     """A node as the API sends it."""
     conditions = {c["type"]: c["status"] for c in item["status"].get("conditions") or ()}
+    cordoned = bool(item["spec"].get("unschedulable"))
     return Node(
         item["metadata"]["name"],
         labels=item["metadata"].get("labels") or {},
         allocatable={k: amount(v) for k, v in item["status"].get("allocatable", {}).items()},
         taints=tuple(item["spec"].get("taints") or ()),
-        ready=conditions.get("Ready") == "True" and not item["spec"].get("unschedulable"),
+        ready=conditions.get("Ready") == "True" and not cordoned,
+        cordoned=cordoned,
     )
+
+
+def reopened(node: Node) -> Node:
+    """A node as it is once it is back or uncordoned, without the taints that the cluster gave."""
+    own = [t for t in node.taints if not str(t.get("key", "")).startswith("node.kubernetes.io/")]
+    return node if node.ready else dataclasses.replace(node, ready=True, cordoned=False, taints=own)
+
+
+def cordoned(target: KubernetesTarget, found: Iterable[Node]) -> list[str]:
+    """The names of the nodes that would take a pod of the target, and are closed to new ones."""
+    closed = [node for node in found if node.cordoned and _selected(node, target)]
+    return sorted(
+        node.name
+        for node in map(reopened, closed)
+        if _places(asked(target), node.allocatable)
+        and not refusing_taints(node, target.tolerations)
+    )
+
+
+def uncordon(names: Sequence[str]) -> str:
+    """The command that opens nodes again."""
+    return f"kubectl uncordon {' '.join(names)}"
+
+
+def are_cordoned(names: Sequence[str], most: int = 5) -> str:
+    """node-0 and 3 more are cordoned."""
+    shown = ", ".join(names[:most])
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"{shown}{more} {'is' if len(names) == 1 else 'are'} cordoned"
 
 
 def asked(target: KubernetesTarget) -> dict[str, float]:
@@ -80,11 +112,27 @@ def nodes(
     `used` is what pods ask for already, by node; None where that is not known. Affinity is not
     looked at. Where nodes come and go with what is asked for, a problem is only a guess.
     """
-    check = _nodes(name, target, gang, found, used)
+    check = _with_cordoned(name, target, gang, found, _nodes(name, target, gang, found, used))
     if check.verdict == Verdict.PROBLEM and any(_POOL.search(k) for n in found for k in n.labels):
         told = f"{check.message}, unless the cluster adds nodes"
         return dataclasses.replace(check, verdict=Verdict.UNKNOWN, message=told)
     return check
+
+
+def _with_cordoned(
+    name: str, target: KubernetesTarget, gang: int, found: Sequence[Node], check: Check
+) -> Check:
+    """What keeps pods from running, with the nodes that could take them and are closed."""
+    names = cordoned(target, found)
+    if check.verdict == Verdict.OK or not names:
+        return check
+    closed = are_cordoned(names)
+    open_ones = any(node.ready and _selected(node, target) for node in found)
+    message = f"{check.message}; {closed}" if open_ones else f"no node takes pods: {closed}"
+    opened = [reopened(node) if node.cordoned else node for node in found]
+    enough = _nodes(name, target, gang, opened, None).verdict == Verdict.OK
+    fix = uncordon(names) if enough or not check.fix else check.fix
+    return dataclasses.replace(check, message=message, fix=fix)
 
 
 def _nodes(

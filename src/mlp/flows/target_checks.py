@@ -132,10 +132,10 @@ def _inside(target: Target, threads: ThreadPoolExecutor, deep: bool) -> list[Che
         taken = _or_none(used) if used else None
         check = target_fit.nodes(target.name, settings, target.nodes, found, taken)
         if check.verdict == Verdict.PROBLEM:
-            back = [_back(node) for node in found]
+            back = [target_fit.reopened(node) for node in found]
             then = target_fit.nodes(target.name, settings, target.nodes, back)
             if then.verdict == Verdict.OK:
-                told = f"{check.message}, until nodes that are away are back"
+                told = f"{check.message}; a job waits until nodes are back"
                 check = dataclasses.replace(check, verdict=Verdict.NOTE, message=told)
         yield check
 
@@ -147,12 +147,6 @@ def _inside(target: Target, threads: ThreadPoolExecutor, deep: bool) -> list[Che
     found += references()
     found += judged("nodes", nodes, fits, "whether any node is large enough")
     return found
-
-
-def _back(node: target_fit.Node) -> target_fit.Node:
-    """A node as it is when it is ready again, without the taints that the cluster gave it."""
-    own = [t for t in node.taints if not str(t.get("key", "")).startswith("node.kubernetes.io/")]
-    return node if node.ready else dataclasses.replace(node, ready=True, taints=own)
 
 
 def _or_none(answer: "Future[T]") -> T | None:

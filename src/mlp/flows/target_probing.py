@@ -9,6 +9,7 @@ from mlp.adapters import cluster, data
 from mlp.adapters.cluster import Cluster
 from mlp.core import probe_job
 from mlp.core.errors import ConfigurationError, MlpError
+from mlp.core.explanation import explain
 from mlp.core.health import Check, Verdict
 from mlp.core.job import pods_of
 from mlp.core.probe_job import Answer, Question
@@ -42,12 +43,12 @@ def probe(
     try:
         cluster.create_job(connection, probe_job.job(made, target, image, question))
         try:
-            pod = _finished(connection, made)
+            pod = _finished(connection, made, target, name)
             log = _log(connection, pod) if isinstance(pod, dict) else ""
         finally:
             cluster.delete_job(connection, made)
     except MlpError as e:
-        return [Check("pod", Verdict.UNKNOWN, e.message, e.fix, e.cause)]
+        return [Check("pod", Verdict.PROBLEM, e.message, e.fix, e.cause)]
     if isinstance(pod, Check):
         return [pod]
     answer = probe_job.in_log(log)
@@ -70,8 +71,10 @@ def _remote(project: Project) -> Mapping[str, str] | None:
         return None  # another check says so
 
 
-def _finished(connection: Cluster, name: str) -> dict[str, Any] | Check:
-    """The pod, once it has ended; or why there is none in time."""
+def _finished(
+    connection: Cluster, name: str, target: KubernetesTarget, title: str
+) -> dict[str, Any] | Check:
+    """The pod, once it has ended; or a problem: why there is none in time."""
     until = time.monotonic() + probe_job.LIMIT_S
     pod: dict[str, Any] | None = None
     labels = pods_of(name)
@@ -88,8 +91,11 @@ def _finished(connection: Cluster, name: str) -> dict[str, Any] | Check:
             if hopeless is not None:
                 return hopeless
         if pod is None and (refused := _refused(connection, name)):
-            return Check("pod", Verdict.UNKNOWN, "the probe's pod is refused", cause=refused)
-    return Check("pod", Verdict.UNKNOWN, *_waiting(connection, name, pod))
+            fix = explain(cluster.observe(connection, name), target, title).fix
+            return Check("pod", Verdict.PROBLEM, "the probe's pod is refused", fix, refused)
+    why = explain(cluster.observe(connection, name), target, title)
+    message = f"no answer from a pod in {probe_job.LIMIT_S} s: {why.reason}"
+    return Check("pod", Verdict.PROBLEM, message, why.fix)
 
 
 def _hopeless(pod: Mapping[str, Any]) -> Check | None:
@@ -118,23 +124,6 @@ def _refused(connection: Cluster, name: str) -> str:
     return next((str(e.get("message", "")) for e in found if e["reason"] == "FailedCreate"), "")
 
 
-def _waiting(connection: Cluster, name: str, pod: Mapping[str, Any] | None) -> tuple[str, str, str]:
-    """Message, fix and cause for a pod that has not ended in time."""
-    message = f"no answer from a pod in {probe_job.LIMIT_S} s"
-    if pod is None:
-        suspended = cluster.get_job(connection, name)["spec"].get("suspend")
-        reason = "the queue has not let it in" if suspended else "no pod was made"
-        return f"{message}: {reason}", "", ""
-    phase = pod.get("status", {}).get("phase", "Pending")
-    unscheduled = [
-        str(c.get("message", c.get("reason", "")))
-        for c in pod.get("status", {}).get("conditions", ())
-        if c["type"] == "PodScheduled" and c["status"] != "True"
-    ]
-    events = [str(e.get("message", "")) for e in _events(connection, pod["metadata"]["name"])]
-    return f"{message}: it is {phase}", "", "\n".join((unscheduled or events)[-1:])
-
-
 def _events(connection: Cluster, name: str) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = connection.get(
         connection.path("events"), fieldSelector=f"involvedObject.name={name}"
@@ -160,7 +149,7 @@ def _no_answer(name: str, image: str, pod: Mapping[str, Any], log: str) -> Check
             fix=f"mlp build {name} makes one, where targets.{name}.image has no tag",
             cause="\n".join([*last, *(end for end in ends if end)]),
         )
-    return Check("pod", Verdict.UNKNOWN, "the probe failed in its pod", cause="\n".join(last))
+    return Check("pod", Verdict.PROBLEM, "the probe failed in its pod", cause="\n".join(last))
 
 
 def judge(name: str, question: Question, answer: Answer, started: float) -> Iterator[Check]:
