@@ -14,6 +14,7 @@ import yaml
 
 from mlp.adapters import cluster
 from mlp.cli.main import call
+from mlp.core import probe_job
 from mlp.core.health import Verdict
 from mlp.core.targets import Build
 from mlp.flows import project as projects

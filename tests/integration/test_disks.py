@@ -1,5 +1,6 @@
 """A full disk and one that cannot be written to: a clear word, and nothing acknowledged is lost."""
 
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +27,33 @@ finally:
         mlp.log({"after": 2.0}, step)
     print("what nobody can write down")
 open("out", "w").write("x")
+"""
+
+
+TRAINING = """
+import pathlib
+import pytorch_lightning as pl, torch
+import mlp
+
+class Model(pl.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(1, 1)
+        self.register_buffer("ballast", torch.zeros(2_500_000))  # a checkpoint of 10 MB
+
+    def on_train_start(self):
+        with open("lives", "a") as file:
+            file.write(f"from epoch {self.current_epoch}\\n")
+
+    def training_step(self, batch, _):
+        return self.layer(batch).square().mean()
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+trainer = mlp.trainer(max_epochs=3, enable_progress_bar=False, enable_model_summary=False)
+trainer.fit(Model(), torch.utils.data.DataLoader(torch.ones(4, 1)))
+pathlib.Path("out").touch()
 """
 
 
@@ -93,3 +121,22 @@ def test_a_read_only_disk_is_told(
     assert done.code == 3
     assert "read-only file system" in done.err.lower()
     assert "fix:" in done.err
+
+
+def test_a_disk_too_small_for_the_checkpoints_is_named_and_those_before_are_whole(
+    make_project: Make, small_disk: Path
+) -> None:
+    project = make_project(
+        {"dvc.yaml": single("train", "python train.py", outs=["out"]), "train.py": TRAINING}
+    )
+    project.environ["MLP_CHECKPOINTS"] = str(small_disk)
+    done = project.mlp("train")
+    assert done.code == 3, "it is not the code that failed"
+    assert f"no room for checkpoint epoch=1-step=8.ckpt in {small_disk}" in done.err
+    assert re.search(r"[0-9] MB of 25 MB free\n", done.err)
+    assert "fix:   free some space, then run it again: `df -h" in done.err
+    left = [path.name for path in small_disk.rglob("*") if path.is_file()]
+    assert sorted(left) == ["epoch=0-step=4.ckpt", "last.ckpt"]
+    subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
+    assert project.mlp("train").code == 0
+    assert (project.root / "lives").read_text() == "from epoch 0\nfrom epoch 1\n"

@@ -1,5 +1,9 @@
 """`mlp.trainer`'s door to Lightning, on real trainings of a model with one weight."""
 
+import errno
+import json
+import os
+import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,12 +12,14 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.plugins import TorchCheckpointIO
+from torch.distributed.checkpoint.api import CheckpointException
 
 import mlp
 from mlp.adapters import journal
 from mlp.adapters import trainer as door
 from mlp.adapters.trainer import Placement, resuming
-from mlp.core.errors import ConfigurationError
+from mlp.core.errors import ConfigurationError, MlpError, RemoteError
 
 QUIET: dict[str, Any] = {"enable_progress_bar": False, "enable_model_summary": False}
 
@@ -117,6 +123,39 @@ def test_a_place_that_nothing_installed_can_reach_is_refused_with_what_to_instal
         door.trainer(placement, None, None, **QUIET)
     assert "unheard-of://bucket/run" in refused.value.message
     assert "pip install" in refused.value.fix
+
+
+class Refusing(TorchCheckpointIO):  # type: ignore[misc]
+    """A plugin of the user's that several ranks write with, for one of which there is no room."""
+
+    def save_checkpoint(self, *_: Any, **__: Any) -> None:
+        trouble = OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+        raise CheckpointException("write", {1: (trouble, traceback.StackSummary())})
+
+
+def test_a_full_volume_of_a_pod_is_told_by_the_name_of_its_claim(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(
+        "MLP_VOLUMES", json.dumps({"/checkpoints": "other", str(tmp_path): "scratch"})
+    )
+    known: list[MlpError] = []
+    made = door.trainer(
+        placed(tmp_path),
+        None,
+        None,
+        on_error=known.append,
+        max_epochs=1,
+        plugins=Refusing(),
+        **QUIET,
+    )
+    with pytest.raises(
+        RemoteError, match=r"no room for checkpoint .* on volume claim scratch"
+    ) as e:
+        made.fit(Model(), torch.utils.data.DataLoader(torch.ones(8, 1), batch_size=4))
+    assert f"mounted at {tmp_path}: the disk quota is used up" in e.value.message
+    assert "targets.NAME.volumes" in e.value.fix
+    assert known == [e.value]
 
 
 def test_the_users_own_logger_stays_beside_ours(tmp_path: Path) -> None:

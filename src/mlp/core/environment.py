@@ -15,6 +15,8 @@ LAUNCH = "MLP_LAUNCH"
 USER_SHELL = "MLP_USER_SHELL"
 # Where a stage's checkpoints lie, a directory or an s3:// address; beside its log unless set.
 CHECKPOINTS = "MLP_CHECKPOINTS"
+# In a pod, which volume claim is mounted where: a JSON object of claims by path.
+VOLUMES = "MLP_VOLUMES"
 # The file in which torchrun's door says that the gang could not meet, or lost its meeting place.
 GANG_LOST = "MLP_GANG_LOST"
 # Tags of the next run, a JSON object: what a CI job or `mlp runs reproduce` has to say of it.
@@ -58,6 +60,14 @@ def stage(environ: Mapping[str, str] = os.environ) -> Stage | None:
         environ[STAGE_RUN_ID],
         json.loads(environ.get(LAUNCH, "{}")),
     )
+
+
+def claim_at(path: str, environ: Mapping[str, str] = os.environ) -> tuple[str, str] | None:
+    """The volume claim that `path` lies on and where it is mounted, None where it is on none."""
+    claims: dict[str, str] = json.loads(environ.get(VOLUMES, "{}"))
+    mounts = [m for m in claims if f"{path}/".startswith(f"{m.rstrip('/')}/")]
+    mount = max(mounts, key=len, default=None)
+    return None if mount is None else (claims[mount], mount)
 
 
 def rank(environ: Mapping[str, str] = os.environ) -> int:

@@ -92,6 +92,12 @@ class StageFailed(UserCodeError):  # noqa: N818 - what happened, in the pipeline
         self.status = status
 
 
+def words(error: MlpError) -> dict[str, Any]:
+    """An error as another process reads it with `from_words`."""
+    names = ("message", "fix", "cause", "exit_code")
+    return {name: getattr(error, name) for name in names}
+
+
 def from_words(words: Mapping[str, Any]) -> MlpError:
     """The error that another process wrote down as `message`, `fix`, `cause` and `exit_code`."""
     kinds = (UsageError, ConfigurationError, GateRefused, RemoteError, UserCodeError)

@@ -55,16 +55,17 @@ _DISRUPTED = {
 class Kind(IntEnum):
     """What a pod ended of; what explains the others' ends comes first."""
 
-    CODE = 0
-    CODE_ELSEWHERE = 1
-    MEMORY = 2
-    EVICTED = 3
-    DISRUPTED = 4
-    DELETED = 5
-    PREPARING = 6
-    OTHER = 7
-    RENDEZVOUS = 8
-    WITH_JOB = 9  # the Job ended it, for it had failed
+    KNOWN = 0  # an error of mlp's own ended the user's code
+    CODE = 1
+    CODE_ELSEWHERE = 2
+    MEMORY = 3
+    EVICTED = 4
+    DISRUPTED = 5
+    DELETED = 6
+    PREPARING = 7
+    OTHER = 8
+    RENDEZVOUS = 9
+    WITH_JOB = 10  # the Job ended it, for it had failed
 
 
 _CODE = (Kind.CODE, Kind.CODE_ELSEWHERE)
@@ -149,6 +150,8 @@ def _ending(seen: Observation, pod: Object, target: KubernetesTarget, title: str
     code = None
     if state.get("reason") == "OOMKilled":
         kind, reason = Kind.MEMORY, _out_of_memory(pod, container, report, where, title)
+    elif report.get("phase") == "code" and report["fix"]:
+        kind, reason = Kind.KNOWN, Reason(f"{clipped(report['message'])} ({where})", report["fix"])
     elif report.get("phase") == "code":
         kind = Kind.CODE_ELSEWHERE if report["message"] == ANOTHER_FAILED else Kind.CODE
         code, log = report["code"], tuple(report["log"])
@@ -237,6 +240,7 @@ def _report(message: str) -> dict[str, Any]:
         **words,
         "phase": str(words.get("phase")),
         "message": str(words.get("message", "")),
+        "fix": clipped(str(words.get("fix") or "")),
         "code": code if isinstance(code, int) else None,
         "log": log,
     }

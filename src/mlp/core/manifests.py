@@ -7,8 +7,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mlp.core import environment, pods
 from mlp.core import job as jobs
-from mlp.core import pods
 from mlp.core.job import JobSpec, label
 from mlp.core.pods import Manifest
 from mlp.core.targets import KubernetesTarget
@@ -136,6 +136,8 @@ def _container(name: str, module: str, spec: JobSpec, target: KubernetesTarget) 
         # torchrun gives its ranks as long as the pod has, to save a checkpoint.
         "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(max(1, target.grace - _LAST_S)),
     }
+    if claims := _claims_by_path(target):
+        variables[environment.VOLUMES] = json.dumps(claims)
     return {
         "name": name,
         "image": spec.image,
@@ -202,10 +204,15 @@ def _volumes(target: KubernetesTarget) -> list[Manifest]:
 
 def _claims(target: KubernetesTarget) -> dict[str, str]:
     """The claims that are mounted, with the volume of each: its name may have no dot."""
-    claims = {volume.claim for volume in target.volumes}
-    if target.checkpoints and "://" not in target.checkpoints:
-        claims.add(target.checkpoints)
+    claims = set(_claims_by_path(target).values())
     return {claim: f"claim-{i}" for i, claim in enumerate(sorted(claims))}
+
+
+def _claims_by_path(target: KubernetesTarget) -> dict[str, str]:
+    claims = {volume.path: volume.claim for volume in target.volumes}
+    if target.checkpoints and "://" not in target.checkpoints:
+        claims[jobs.POD_CHECKPOINTS] = target.checkpoints
+    return claims
 
 
 def _mounts(target: KubernetesTarget) -> list[Manifest]:

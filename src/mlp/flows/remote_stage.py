@@ -20,7 +20,14 @@ from mlp.adapters import cluster, data, interrupts, patience, statefile
 from mlp.adapters.cluster import Cluster, JobState, Phase
 from mlp.adapters.journal import Journal
 from mlp.core import environment
-from mlp.core.errors import MlpError, RemoteError, Unavailable, UserCodeError, from_os_error
+from mlp.core.errors import (
+    MlpError,
+    RemoteError,
+    Unavailable,
+    UserCodeError,
+    from_os_error,
+    words,
+)
 from mlp.core.health import Check
 from mlp.core.layout import RunLayout
 from mlp.core.runs import Tag
@@ -299,13 +306,7 @@ def _undisturbed() -> Iterator[None]:
 
 def leave(error: MlpError, run: RunLayout, stage: environment.Stage) -> None:
     """Write an error down for `mlp run`, which started the process that started this one."""
-    words = {
-        "message": error.message,
-        "fix": error.fix,
-        "cause": error.cause,
-        "exit_code": error.exit_code,
-    }
-    statefile.write(run.failure(stage.stage_run_id), words)
+    statefile.write(run.failure(stage.stage_run_id), words(error))
 
 
 def main() -> int:

@@ -45,10 +45,13 @@ def run_layout(spec: JobSpec) -> RunLayout:
     return RunLayout(Path(jobs.POD_RUNS) / spec.run_id)
 
 
-def report(phase: str, message: str, code: int | None = None, log: Sequence[str] = ()) -> None:
-    """Say why this container ends: read by `mlp jobs explain` from the pod's status."""
+def report(
+    phase: str, message: str, code: int | None = None, log: Sequence[str] = (), fix: str = ""
+) -> None:
+    """Say why this container ends, and what to do where that is known: read by `mlp jobs explain`
+    from the pod's status."""
     masker = Masker(os.environ)
-    words: dict[str, Any] = {"phase": phase, "code": code, "message": message}
+    words: dict[str, Any] = {"phase": phase, "code": code, "message": message, "fix": fix}
     peak = _peak_memory()
     if peak is not None:
         words["peak_memory"] = peak

@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlp.adapters import tracking
+from mlp.adapters import statefile, tracking
 from mlp.adapters import trainer as lightning
 from mlp.adapters.journal import Journal
 from mlp.core import environment
+from mlp.core.errors import MlpError, words
 from mlp.core.layout import RunLayout
 from mlp.core.secrets import Masker
 from mlp.runtime import carried_record
@@ -54,9 +55,24 @@ def trainer(**kwargs: Any) -> "pl.Trainer":
         end=lambda: carried_record.end_of(layout, stage.stage_run_id),
         go_on_after=lambda end: carried_record.go_on_after(end, layout, _journal(stage)),
     )
+    failure = layout.failure(stage.stage_run_id)
+    failure.unlink(missing_ok=True)  # of these ranks before torchrun started them again
     return lightning.trainer(
-        placement, log, _log_hyperparameters, carried if elsewhere else None, **kwargs
+        placement,
+        log,
+        _log_hyperparameters,
+        carried if elsewhere else None,
+        lambda error: _leave(error, failure),
+        **kwargs,
     )
+
+
+def _leave(error: MlpError, failure: Path) -> None:
+    """Write down for whoever started the stage that this was not the code's failure."""
+    try:
+        statefile.write(failure, words(error))
+    except OSError as e:  # that disk is full, too: the traceback says the same
+        _log.warning("what ended the training is not written down: %s", e)
 
 
 def log(metrics: Mapping[str, Any], step: int | None = None) -> None:

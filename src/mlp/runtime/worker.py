@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from mlp.adapters import logfile
+from mlp.adapters import logfile, statefile
 from mlp.adapters.journal import Journal
 from mlp.core import environment
 from mlp.core import job as jobs
@@ -65,7 +65,11 @@ class Worker:
             return jobs.EXIT_LOST
         self._record_place()
         code = self._until_it_ends()
-        if self._line is not None and self._line.failed:
+        elsewhere = self._line is not None and self._line.failed
+        known = statefile.read(self._run.failure(self._stage_run)) if code != 0 else {}
+        if known and (elsewhere or not self._asked_to_end):  # it says more than any exit code
+            return self._end_failed(known["message"], None, tell=True, fix=known["fix"])
+        if elsewhere:
             return self._end_failed(ANOTHER_FAILED, code, tell=False)
         if self._asked_to_end:
             return _INTERRUPTED
@@ -154,10 +158,13 @@ class Worker:
         }
         self._journal.record("tags", self._stage_run, values=tags)
 
-    def _end_failed(self, message: str, code: int, *, tell: bool) -> int:
-        """The end for good; every pod that comes after this one ends with the same words."""
+    def _end_failed(self, message: str, code: int | None, *, tell: bool, fix: str = "") -> int:
+        """The end for good; every pod that comes after this one ends with the same words.
+
+        `fix` is what to do where it is no failure of the user's code, which has no exit code then.
+        """
         lines = logfile.last_lines(self._run.log(self._stage_run), _LAST_LINES)
-        pod.report("code", message, code, lines)
+        pod.report("code", message, code, lines, fix)
         if isinstance(self._line, Member) and tell:
             self._line.report_failure()
         if self._node == 0:
@@ -165,7 +172,7 @@ class Worker:
         if self._node == 0 or tell:
             from mlp.adapters import data
 
-            words = {"phase": "code", "message": message, "code": code, "log": lines}
+            words = {"phase": "code", "message": message, "code": code, "log": lines, "fix": fix}
             text = self._masker.data(json.dumps(words).encode())
             name = f"{pod.folder(self._spec)}/{jobs.FAILED}"
             storage = data.storage_of(self._spec.remote)

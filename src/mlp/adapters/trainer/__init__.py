@@ -8,6 +8,7 @@ trainer is asked for.
 
 import logging
 import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from mlp.adapters.trainer.carrying import Carried, carry
@@ -15,7 +16,7 @@ from mlp.adapters.trainer.checkpoints import canonical, is_under, keep_checkpoin
 from mlp.adapters.trainer.logger import Log, LogHparams, run_logger
 from mlp.adapters.trainer.placement import Placement, placed
 from mlp.adapters.trainer.resuming import trainer_class
-from mlp.core.errors import MissingExtraError
+from mlp.core.errors import MissingExtraError, MlpError
 
 if TYPE_CHECKING:
     import pytorch_lightning as pl
@@ -28,6 +29,7 @@ def trainer(
     log: Log | None,
     hparams: LogHparams | None,
     carried: Carried | None = None,
+    on_error: Callable[[MlpError], None] | None = None,
     **kwargs: Any,
 ) -> "pl.Trainer":
     """A `pytorch_lightning.Trainer` for `placement`; `kwargs` are Lightning's own, and win.
@@ -40,6 +42,7 @@ def trainer(
       of its own), among the run's checkpoints. One without `dirpath` writes there too.
     - `fit` continues from the newest complete checkpoint that the same `fit` left in an earlier
       life of the run, all ranks from the same one. An explicit `ckpt_path` wins.
+    - `on_error` gets the error of ours that ends `fit`: a full disk, say, which is not the code's.
     - With `carried` the checkpoints hold the end of the record, for where they outlive it.
     - SIGTERM to any rank ends `fit` at the next optimizer step, with a checkpoint of it beside the
       others and exit code 143.
@@ -47,7 +50,7 @@ def trainer(
 
     Raises ConfigurationError where `kwargs` contradict the launch or the checkpoints' place cannot
     be reached with what is installed, MissingExtraError without Lightning. `fit` raises RemoteError
-    where an object store refuses.
+    where an object store refuses or a volume is full, ConfigurationError where another disk is.
     """
     _require_lightning()
     _drop_advertisements()
@@ -64,7 +67,7 @@ def trainer(
         callbacks = _with_checkpoints(kwargs.get("callbacks"))
         arguments["callbacks"] = [*callbacks, *([carry(carried)] if carried else ())]
 
-    made = trainer_class()(**arguments)
+    made = trainer_class(on_error)(**arguments)
     if keeps and placement.checkpoints is not None:
         keep_checkpoints(made, canonical(placement.checkpoints))
     if log is not None and not made.fast_dev_run:

@@ -1,16 +1,20 @@
 """Where checkpoints lie, a directory or an object store, and what a `Trainer` writes there."""
 
 import contextlib
+import errno
 import os
 import re
 import secrets
+import shutil
 import warnings
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mlp.core.errors import ConfigurationError, RemoteError
+from mlp.core import environment
+from mlp.core import job as jobs
+from mlp.core.errors import ConfigurationError, MlpError, RemoteError
 
 # The name of a checkpoint that was written because the process was asked to end.
 INTERRUPTED = "interrupted.ckpt"
@@ -65,6 +69,66 @@ def reaching(place: str) -> Iterator[None]:
         ) from e
 
 
+@contextlib.contextmanager
+def writing(path: Path | str) -> Iterator[None]:
+    """Raises RemoteError where the volume claim of a pod is full that checkpoint `path` goes to,
+    ConfigurationError where another disk is."""
+    try:
+        yield
+    except BaseException as e:  # torch's CheckpointException is no Exception
+        known = is_address(path) or isinstance(e, MlpError | KeyboardInterrupt | SystemExit)
+        full = None if known else _full_disk(e)
+        if full is None:
+            raise
+        raise _no_room(Path(path), full.errno == errno.EDQUOT) from e
+
+
+def _full_disk(error: BaseException) -> OSError | None:
+    """The error of a full disk, or of a quota, that is behind another one.
+
+    torch reports its own confusion ("unexpected pos"); the checkpoints that several ranks write at
+    once end with an exception that has one for each rank.
+    """
+    seen: set[int] = set()
+    left: list[Any] = [error]
+    while left:
+        each = left.pop()
+        if not isinstance(each, BaseException) or id(each) in seen:
+            continue
+        seen.add(id(each))
+        if isinstance(each, OSError) and each.errno in (errno.ENOSPC, errno.EDQUOT):
+            return each
+        left += [each.__cause__, each.__context__]
+        if isinstance(ranks := getattr(each, "failures", None), dict):
+            left += [failure[0] for failure in ranks.values() if isinstance(failure, tuple)]
+    return None
+
+
+def _no_room(path: Path, quota: bool) -> MlpError:
+    folder = next(p for p in path.parents if p.is_dir())
+    disk = shutil.disk_usage(folder)
+    why = (
+        "the disk quota is used up" if quota else f"{_size(disk.free)} of {_size(disk.total)} free"
+    )
+    claim = environment.claim_at(os.path.realpath(folder))
+    if claim is None:
+        return ConfigurationError(
+            f"no room for checkpoint {path.name} in {folder}: {why}",
+            fix=f"free some space, then run it again: `df -h {folder}`",
+        )
+    name, mount = claim
+    key = "checkpoints" if mount == jobs.POD_CHECKPOINTS else "volumes"
+    old = f"remove those of old jobs ({mount}/mlp/jobs), or " if key == "checkpoints" else ""
+    return RemoteError(
+        f"no room for checkpoint {path.name} on volume claim {name}, mounted at {mount}: {why}",
+        fix=f"{old}name a larger claim under targets.NAME.{key} in mlp.yaml; `kubectl get pvc`",
+    )
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
+
+
 # --- what a trainer writes ----------------------------------------------------------------------
 
 
@@ -104,7 +168,8 @@ def _checkpoint_io(place: str) -> Any:
             # Not the process id: on a shared volume another pod may have the same one.
             part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
             try:
-                torch.save(checkpoint, part)
+                with part.open("wb") as file:  # by its name, torch would not say why it failed
+                    torch.save(checkpoint, file)
                 _sync(part)
                 part.replace(target)
             finally:

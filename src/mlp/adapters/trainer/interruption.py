@@ -18,7 +18,8 @@ from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 from pytorch_lightning.utilities.rank_zero import rank_zero_info, rank_zero_warn
 
-from mlp.adapters.trainer.checkpoints import INTERRUPTED
+from mlp.adapters.trainer.checkpoints import INTERRUPTED, writing
+from mlp.core.errors import MlpError
 
 EXIT_CODE = 128 + signal.SIGTERM
 
@@ -158,8 +159,9 @@ def _save(trainer: Any) -> None:
     path = f"{trainer.fit_checkpoints}/{INTERRUPTED}"
     try:
         checkpoint = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
-        trainer.strategy.save_checkpoint(checkpoint, path)  # only rank 0 writes
-    except (OSError, RuntimeError) as e:  # a full disk
+        with writing(path):
+            trainer.strategy.save_checkpoint(checkpoint, path)  # only rank 0 writes
+    except (OSError, RuntimeError, MlpError) as e:  # a full disk
         rank_zero_warn(f"asked to end (SIGTERM), but step {trainer.global_step} is not saved: {e}")
     else:
         rank_zero_info(f"asked to end (SIGTERM): step {trainer.global_step} is in {path}")

@@ -3,17 +3,19 @@
 import hashlib
 import sys
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 from mlp.adapters.trainer import checkpoints
-from mlp.core.errors import ConfigurationError
+from mlp.core.errors import ConfigurationError, MlpError
 
 # How many times `fit` was called in this process, by the place its checkpoints go under.
 fits: Counter[str] = Counter()
 
 
-def trainer_class() -> Any:
-    """Lightning's `Trainer` with a `fit` that resumes."""
+def trainer_class(on_error: Callable[[MlpError], None] | None) -> Any:
+    """Lightning's `Trainer` with a `fit` that resumes; `on_error` gets what ends it, if it is an
+    error of ours."""
     import pytorch_lightning as pl
 
     # Lightning reads PL_TRAINER_* variables by the name of the class.
@@ -31,13 +33,23 @@ def trainer_class() -> Any:
             **more: Any,
         ) -> None:
             """Lightning's `fit`, continued from where an earlier life of this run got to."""
-            if self.checkpoints is not None:
-                self.fit_checkpoints = _next_fit(self.checkpoints)
-                if ckpt_path in (None, "last"):
-                    ckpt_path = _agreed(self, self.fit_checkpoints) or ckpt_path
-            super().fit(
-                model, train_dataloaders, val_dataloaders, datamodule, ckpt_path=ckpt_path, **more
-            )
+            try:
+                if self.checkpoints is not None:
+                    self.fit_checkpoints = _next_fit(self.checkpoints)
+                    if ckpt_path in (None, "last"):
+                        ckpt_path = _agreed(self, self.fit_checkpoints) or ckpt_path
+                super().fit(
+                    model, train_dataloaders, val_dataloaders, datamodule, ckpt_path, **more
+                )
+            except MlpError as e:
+                if on_error is not None:
+                    on_error(e)
+                raise
+
+        def save_checkpoint(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
+            """Lightning's own; a full disk is told as one."""
+            with checkpoints.writing(filepath):
+                super().save_checkpoint(filepath, *args, **kwargs)
 
     return Trainer
 
