@@ -26,7 +26,7 @@ def create(path: Path, python: str, packages: Mapping[str, str]) -> Path:
     if interpreter is None:
         raise ConfigurationError(
             f"the run used Python {python}, and there is no python{minor} here",
-            fix=f"install Python {minor}, or reproduce with --env check",
+            fix=f"install Python {minor}, or: mlp runs reproduce RUN --env check",
         )
     _call([interpreter, "-m", "venv", str(path)], "making a virtual environment")
     made = path / "bin" / "python"

@@ -67,7 +67,7 @@ def running() -> Wheel:
         installed = distribution(_DISTRIBUTION)
     except PackageNotFoundError as e:
         raise ConfigurationError(
-            "mlp runs without being installed, so that an image cannot be given the same one",
+            "this mlp is not installed as a package, so that an image cannot be given the same one",
             fix="pip install mlp-loop, or pip install -e . in its sources",
         ) from e
     info = f"mlp_loop-{installed.version}.dist-info"

@@ -160,7 +160,7 @@ def signature(candidate: Signature | None, champion: Signature | None, alone: bo
             SIGNATURE,
             False,
             "; ".join(problems[:5]),
-            "change the callers first, and then: --accept signature --reason WHY",
+            f"change the callers first, and then: {_accept(SIGNATURE)}",
         )
     return Gate(SIGNATURE, True, "it takes what the champion takes and gives what it gives")
 
@@ -283,7 +283,7 @@ def champion(primary: Primary | None, max_drop: float, scores: Scores | None) ->
     if math.isnan(scores.champion):
         return _cannot(
             f"its {primary.metric} is no number",
-            "mend how it is measured; or --accept champion --reason WHY",
+            f"fix how it is measured; or {_accept(CHAMPION)}",
         )
     drop = _drop(primary.goal, scores.candidate, scores.champion)
     both = f"{primary.metric} {scores.candidate:.6g}, the champion's {scores.champion:.6g}"
@@ -294,7 +294,7 @@ def champion(primary: Primary | None, max_drop: float, scores: Scores | None) ->
         CHAMPION,
         False,
         f"worse by {drop:.6g} (model.gates.max_drop is {max_drop:.6g}): {said}",
-        "train a better one; or --accept champion --reason WHY",
+        f"train a better one; or {_accept(CHAMPION)}",
     )
 
 
@@ -309,6 +309,11 @@ def _rounding(one: float, other: float) -> float:
     """By how much a difference may be off: 0.9 - 0.89 is more than 0.01."""
     largest = max(abs(one), abs(other))
     return 4 * sys.float_info.epsilon * largest if math.isfinite(largest) else 0.0
+
+
+def _accept(gate: str) -> str:
+    """In full: the gates stand before `mlp deploy promote` too, which has no such option."""
+    return f"mlp models promote VERSION --accept {gate} --reason WHY"
 
 
 def _cannot(why: str, fix: str) -> Gate:

@@ -230,7 +230,7 @@ def _not_ready(at: Place, seen: Replicas, seconds: float) -> MlpError:
     printed = _last_lines(at, pod)
     return RemoteError(
         f"{at.release}: pod {pod.name} does not serve: {pod.reason}",
-        fix=f"mend that and run mlp deploy again; old pods go on answering; {look}",
+        fix=f"fix that and run `mlp deploy` again; old pods go on answering; {look}",
         cause="\n".join(printed) or seen.problem,
     )
 

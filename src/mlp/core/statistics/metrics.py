@@ -43,7 +43,7 @@ def find(name: str) -> Metric:
         raise ConfigurationError(
             f"the metric {name!r} cannot be computed from the log of predictions "
             f"(have: {', '.join(METRICS)}){did_you_mean(name, METRICS)}",
-            fix="set ab.metric in mlp.yaml to one of them, or --metric",
+            fix="set ab.metric in mlp.yaml to one of them, or: mlp ab verdict --metric NAME",
         )
     return known
 

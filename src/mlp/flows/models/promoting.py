@@ -64,10 +64,13 @@ def plan(project: Project, request: Request, progress: Progress = lambda _: None
     and Conflict where the alias does not mean what `request.expect` says.
     """
     if request.to not in (CHAMPION, CHALLENGER):
-        raise UsageError(f"--to is {CHAMPION} or {CHALLENGER}, not {request.to!r}")
+        raise UsageError(f"a version becomes {CHAMPION} or {CHALLENGER}, not {request.to!r}")
     judged.check_names(request.accept)
     if request.accept and not request.reason.strip():
-        raise UsageError("a gate is accepted only with a reason", fix="add --reason WHY")
+        raise UsageError(
+            "a gate is accepted only with a reason",
+            fix=f"mlp models promote {request.version} --accept GATE --reason WHY",
+        )
     with opened(project) as model:
         settle(model)
         aliases = model.aliases()
@@ -123,7 +126,8 @@ def refusal(planned: Plan) -> GateRefused:
             lines.append(f"  fix: {gate.fix}")
     return GateRefused(
         f"version {planned.version} may not become {planned.alias}: {names}",
-        fix="fix what is named above; or let a gate be: --accept GATE --reason WHY",
+        fix="fix what is named above; or let a gate be: "
+        f"mlp models promote {planned.version} --to {planned.alias} --accept GATE --reason WHY",
         cause="\n".join(lines),
     )
 
