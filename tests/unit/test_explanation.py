@@ -563,6 +563,25 @@ def test_the_node_whose_code_failed_speaks_not_those_that_it_took_along() -> Non
     assert (why.code, why.log) == (3, ("Traceback", "ValueError: x"))
 
 
+def test_an_error_of_mlps_own_speaks_not_the_exit_code_that_it_left() -> None:
+    room = "no room for checkpoint last.ckpt on volume claim scratch, mounted at /checkpoints"
+    known = report("code", room, None, "Traceback", fix="name a larger claim")
+    pods = [
+        pod(0, "Failed", node="n0", main=ended(EXIT_FAILED, known, ago=60)),
+        pod(1, "Failed", node="n1", main=ended(EXIT_FAILED, CODE, ago=61)),
+    ]
+    why = ask(failed(nodes=2), *pods)
+    assert (why.reason, why.fix) == (f"{room} (node 0 on n0)", "name a larger claim")
+    assert (why.code, why.log) == (None, ())
+
+
+def test_a_node_that_is_gone_speaks_through_those_that_it_took_along() -> None:
+    said = report("code", "the command ended with exit code 3", 3, "ValueError: x", node=0)
+    why = ask(failed(nodes=2), pod(1, "Failed", node="n1", main=ended(EXIT_FAILED, said)))
+    assert why.reason == "the command ended with exit code 3 (node 0)"
+    assert (why.code, why.log) == (3, ("ValueError: x",))
+
+
 def test_the_end_is_known_before_the_cluster_knows_it() -> None:
     why = ask(
         job(), pod(0, "Failed", node="n0", main=ended(EXIT_FAILED, CODE)), pod(0, attempt="b")

@@ -7,8 +7,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mlp.core import environment, manifests
 from mlp.core import job as jobs
-from mlp.core import manifests
 from mlp.core.job import JobSpec
 from mlp.core.targets import KubernetesTarget
 
@@ -191,6 +191,10 @@ def test_a_claim_is_mounted_once_for_each_place() -> None:
     assert places["/data"] == volume["data"]
     assert places["/scratch"] == places[jobs.POD_CHECKPOINTS] == volume["scratch"]
     assert [m["mountPath"] for m in mounts if m.get("readOnly")] == ["/data"]
+    variables = {v["name"]: v.get("value") for v in spec["containers"][0]["env"]}
+    assert environment.claim_at("/checkpoints/mlp/jobs", variables) == ("scratch", "/checkpoints")
+    assert environment.claim_at("/data", variables) == ("data", "/data")
+    assert environment.claim_at("/database", variables) is None
     s3 = pod(checkpoints="s3://bucket/path")
     assert not [v for v in s3["volumes"] if "persistentVolumeClaim" in v]
 

@@ -145,7 +145,8 @@ def _ending(seen: Observation, pod: Object, target: KubernetesTarget, title: str
     report = _report(str(state.get("message") or ""))
     final = state.get("exitCode") == EXIT_FAILED
     at = str(state.get("finishedAt") or pod["metadata"].get("deletionTimestamp") or "")
-    where = _where(seen, index(pod), place(pod))
+    speaker = index(pod) if report.get("node") is None else report["node"]
+    where = _where(seen, speaker, place(pod) if speaker == index(pod) else "")
     log: tuple[str, ...] = ()
     code = None
     if state.get("reason") == "OOMKilled":
@@ -235,12 +236,13 @@ def _report(message: str) -> dict[str, Any]:
         log = [str(line) for line in words.get("log") or ()]
     except (ValueError, AttributeError, TypeError):  # the user's code can write there, too
         return {}
-    code = words.get("code")
+    code, node = words.get("code"), words.get("node")
     return {
         **words,
         "phase": str(words.get("phase")),
         "message": str(words.get("message", "")),
         "fix": clipped(str(words.get("fix") or "")),
+        "node": node if isinstance(node, int) else None,
         "code": code if isinstance(code, int) else None,
         "log": log,
     }

@@ -46,12 +46,18 @@ def run_layout(spec: JobSpec) -> RunLayout:
 
 
 def report(
-    phase: str, message: str, code: int | None = None, log: Sequence[str] = (), fix: str = ""
+    phase: str,
+    message: str,
+    code: int | None = None,
+    log: Sequence[str] = (),
+    fix: str = "",
+    node: int | None = None,
 ) -> None:
     """Say why this container ends, and what to do where that is known: read by `mlp jobs explain`
-    from the pod's status."""
+    from the pod's status. `node` is the one whose words these are, where that is another."""
     masker = Masker(os.environ)
-    words: dict[str, Any] = {"phase": phase, "code": code, "message": message, "fix": fix}
+    words: dict[str, Any] = {"phase": phase, "code": code, "message": message}
+    words |= {"fix": fix, "node": node}
     peak = _peak_memory()
     if peak is not None:
         words["peak_memory"] = peak
@@ -66,10 +72,11 @@ def report(
 
 def patiently(spec: JobSpec, act: Callable[[], T]) -> T:
     """What `act` returns, which needs the DVC remote: for minutes, where that does not answer."""
-    return patience.patiently(act, spec.storage_patience, _note)
+    return patience.patiently(act, spec.storage_patience, note)
 
 
-def _note(text: str) -> None:
+def note(text: str) -> None:
+    """Say something in the pod's log."""
     print(Masker(os.environ).text(text), file=sys.stderr, flush=True)  # noqa: T201 - the pod's log
 
 

@@ -10,9 +10,10 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from mlp.adapters import logfile, statefile
 from mlp.adapters.journal import Journal
@@ -164,22 +165,47 @@ class Worker:
         `fix` is what to do where it is no failure of the user's code, which has no exit code then.
         """
         lines = logfile.last_lines(self._run.log(self._stage_run), _LAST_LINES)
-        pod.report("code", message, code, lines, fix)
-        if isinstance(self._line, Member) and tell:
-            self._line.report_failure()
+        words: dict[str, Any] = {"phase": "code", "message": message, "code": code, "log": lines}
+        words |= {"fix": fix, "node": self._node}
+        others = None if tell else self._last_word()
+        pod.report(**(others or words))
         if self._node == 0:
             self._journal.record("run_ended", self._stage_run, status="FAILED")
-        if self._node == 0 or tell:
-            from mlp.adapters import data
-
-            words = {"phase": "code", "message": message, "code": code, "log": lines, "fix": fix}
-            text = self._masker.data(json.dumps(words).encode())
-            name = f"{pod.folder(self._spec)}/{jobs.FAILED}"
-            storage = data.storage_of(self._spec.remote)
-            pod.patiently(self._spec, lambda: storage.write(name, text))
+        try:
+            if tell or (self._node == 0 and others is None):
+                self._leave_word(words)
+        finally:
+            if isinstance(self._line, Member) and tell:
+                self._line.report_failure()
         if isinstance(self._line, FinishLine):
             self._line.announce(FAILED)
         return jobs.EXIT_FAILED
+
+    def _leave_word(self, words: Mapping[str, Any]) -> None:
+        from mlp.adapters import data
+        from mlp.core.errors import RemoteError
+
+        text = self._masker.data(json.dumps(words).encode())
+        name = f"{pod.folder(self._spec)}/{jobs.FAILED}"
+        storage = data.storage_of(self._spec.remote)
+        try:
+            pod.patiently(self._spec, lambda: storage.write(name, text))
+        except RemoteError as e:  # this pod's own report says it, too
+            pod.note(e.one_line())
+
+    def _last_word(self) -> dict[str, Any] | None:
+        """What the node that failed left: should the cluster forget that one, this one says it."""
+        from mlp.adapters import data
+        from mlp.core.errors import MlpError
+
+        try:
+            text = data.storage_of(self._spec.remote).read(
+                f"{pod.folder(self._spec)}/{jobs.FAILED}"
+            )
+        except MlpError:
+            return None  # its own pod has the words, too
+        found: dict[str, Any] | None = None if text is None else json.loads(text)
+        return found
 
     def _finish(self) -> int:
         if isinstance(self._line, Member):
