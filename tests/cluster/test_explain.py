@@ -335,6 +335,19 @@ def test_the_nodes_do_not_meet(namespace: Namespace) -> None:
     assert why.code is None
 
 
+def test_a_pod_that_was_force_deleted(namespace: Namespace) -> None:
+    eventually(namespace, make("taken", nodes=2), State.RUNNING, "2 of 2 nodes run")
+    first = namespace.pods("taken")[0]
+    node, place = first["metadata"]["labels"][jobs.INDEX_LABEL], first["spec"]["nodeName"]
+    pod = first["metadata"]["name"]
+    namespace.kubectl("delete", "pod", pod, "--force", "--grace-period=0")
+    words = f"the pod of node {node} on {place} was deleted at "
+    why = eventually(namespace, make("taken", nodes=2), State.FAILED, words)
+    assert "max_restarts in mlp.yaml (now 0)" in why.fix
+    await_(lambda: not namespace.pods("taken"), "the other pod's end")
+    assert words in ask(namespace.cluster, "taken").reason
+
+
 def test_a_deadline(namespace: Namespace) -> None:
     job = make("deadline")
     job["spec"]["activeDeadlineSeconds"] = 1
