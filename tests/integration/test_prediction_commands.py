@@ -103,7 +103,7 @@ def test_labels_come_from_a_file_and_unknown_ones_are_counted(project: Project, 
     else:
         table.to_parquet(file)
     done = project.call("predictions", "label", file.name, "--json")
-    assert done.document == {"labels": 3, "unknown": 1, "empty": 1}
+    assert done.document == {"labels": 3, "unknown": 1, "empty": 1, "strange": 0, "example": ""}
     sql = "SELECT request_id, row, label->>'$' AS label, label_number FROM labelled ORDER BY ALL"
     assert project.call("predictions", "query", sql, "--json").document["rows"] == [
         {"request_id": "a", "row": 0, "label": "1", "label_number": 1.0},
@@ -113,6 +113,13 @@ def test_labels_come_from_a_file_and_unknown_ones_are_counted(project: Project, 
         "! 1 of rows that the log does not have"
         in project.call("predictions", "label", file.name).out
     )
+
+
+def test_labels_of_no_class_that_was_predicted_are_counted(project: Project) -> None:
+    project.write({"odd.csv": "request_id,label,row\na,True,0\nb,[1],1\nb,zebra,1\n"})
+    done = project.call("predictions", "label", "odd.csv")
+    assert done.code == 0, done.err
+    assert "1 label is of no class that any version has predicted, such as 'zebra'" in done.out
 
 
 def test_a_file_without_labels_is_refused_with_what_it_has(project: Project) -> None:

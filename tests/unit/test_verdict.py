@@ -282,6 +282,15 @@ def test_labels_that_come_unequally_are_told() -> None:
     assert not any("unequally" in note for note in judged(log).notes)
 
 
+def test_labels_of_no_class_that_was_predicted_are_told() -> None:
+    log = world(6000, 4)
+    label = log.label.astype(object)
+    label[:7] = "zebra"
+    found = judged(dataclasses.replace(log, label=label))
+    assert any("7 labels are of no class that any version" in note for note in found.notes)
+    assert not any("of no class" in note for note in judged(log).notes)
+
+
 def test_what_followed_from_an_answer_cannot_be_asked_of_a_shadow() -> None:
     now = Traffic("1", "2", 0.5, shadow=True)
     question = Question("m", metrics.find("conversion"), True, now, (), 1.0, None)

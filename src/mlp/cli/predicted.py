@@ -60,6 +60,12 @@ def labelling(done: Labelling, *, as_json: bool) -> None:
     if done.empty:
         rows = "1 row of the file has" if done.empty == 1 else f"{done.empty} rows of the file have"
         text += f"\n! {rows} no label"
+    if done.strange:
+        labels = "1 label is" if done.strange == 1 else f"{done.strange} labels are"
+        text += (
+            f"\n! {labels} of no class that any version has predicted, such as {done.example!r}:"
+            " they will count as wrong"
+        )
     render.document(dataclasses.asdict(done), text, as_json=as_json)
 
 

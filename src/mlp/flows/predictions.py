@@ -1,6 +1,6 @@
 """The log of predictions: what is in it, labels for it, and bringing journals to it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,11 +56,16 @@ class Overview:
 
 @dataclass(frozen=True, slots=True)
 class Labelling:
-    """What became of a file with labels; those of `unknown` rows wait for their predictions."""
+    """What became of a file with labels; those of `unknown` rows wait for their predictions.
+
+    `strange` of them are of no class that any version has predicted, such as `example`.
+    """
 
     labels: int
     unknown: int
     empty: int
+    strange: int = 0
+    example: str = ""
 
 
 def journal(project: Project) -> Path:
@@ -153,6 +158,7 @@ def label(project: Project, path: Path) -> Labelling:
     with opened(project, path) as log:
         label_files.attach(log, path)
         unknown, empty = label_files.counts(log)
+        strange = _strange(project, log, path)
         told = 0
         writing = Journal(journal(project), project.model.name)
         try:
@@ -162,7 +168,20 @@ def label(project: Project, path: Path) -> Labelling:
                 told += len(batch)
         finally:
             writing.close()
-    return Labelling(told, unknown, empty)
+    return Labelling(told, unknown, empty, sum(strange.values()), next(iter(strange), ""))
+
+
+def _strange(project: Project, log: "DuckDBPyConnection", path: Path) -> Mapping[str, int]:
+    """How often labels come that are of no class which any version has predicted, by label."""
+    from mlp.adapters.predictions import label_files
+    from mlp.core.statistics import outcomes
+
+    model = project.model
+    if model.task != "classification":
+        return {}
+    known = outcomes.classes(label_files.predicted(log, model.name, model.prediction))
+    labels = label_files.distinct(log, path) if known else {}
+    return {text: count for text, count in labels.items() if outcomes.outcome(text) not in known}
 
 
 def pack(project: Project) -> "Packed":

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlp.adapters.predictions.samples import json_path
 from mlp.core.errors import UsageError
 from mlp.core.predictions import Label
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 _BATCH = 1000  # labels in one record of the journal
+_MOST_PREDICTED = 5000  # different predictions; more are no classes
 _READERS = {
     ".csv": "read_csv({}, all_varchar=true, header=true)",
     ".jsonl": "read_json({}, format='newline_delimited', maximum_depth=1)",
@@ -68,7 +70,7 @@ def attach(log: "DuckDBPyConnection", path: Path) -> None:
 
 def batches(log: "DuckDBPyConnection", path: Path) -> Iterator[Sequence[Label]]:
     """The labels of `told`, those that are empty left out."""
-    value = _of_parquet if path.suffix.lower() == ".parquet" else _of_text
+    value = _of_parquet if path.suffix.lower() == ".parquet" else of_text
     log.execute("SELECT request_id, row, label FROM told WHERE label IS NOT NULL")
     while found := log.fetchmany(_BATCH):
         yield [Label(request_id, value(label), row) for request_id, row, label in found]
@@ -84,19 +86,51 @@ def counts(log: "DuckDBPyConnection") -> tuple[int, int]:
     return (unknown or (0,))[0], (empty or (0,))[0]
 
 
+def distinct(log: "DuckDBPyConnection", path: Path) -> dict[str, int]:
+    """How often each label of `told` comes, by its text as the log will have it."""
+    value = _of_parquet if path.suffix.lower() == ".parquet" else of_text
+    found = log.execute(
+        "SELECT label, count(*) FROM told WHERE label IS NOT NULL GROUP BY ALL"
+    ).fetchall()
+    return {_written(value(label)): count for label, count in found}
+
+
+def predicted(log: "DuckDBPyConnection", model: str, column: str | None) -> list[str]:
+    """The different predictions of all versions of a model, as texts."""
+    text = "prediction->>'$'" if column is None else f"prediction->>{json_path(column)}"
+    found = log.execute(
+        f"SELECT DISTINCT {text} AS said FROM predictions WHERE model = ? AND said IS NOT NULL"
+        f" LIMIT {_MOST_PREDICTED}",
+        [model],
+    ).fetchall()
+    return [said for (said,) in found]
+
+
+def _written(label: Any) -> str:
+    import json
+
+    return label if isinstance(label, str) else json.dumps(label)
+
+
 def _lines(count: int) -> str:
     return "a line has" if count == 1 else f"{count} lines have"
 
 
-def _of_text(text: str) -> Any:
-    """What JSON makes of it; the text itself where that is nothing, or no finite number."""
+def of_text(text: str) -> Any:
+    """What JSON makes of it, or a boolean in any spelling; the text itself where that is nothing,
+    no finite number, or one that is written otherwise (a class 1e3 or 1.50 keeps its name)."""
     import json
 
+    if text.strip().lower() in ("true", "false"):
+        return text.strip().lower() == "true"
     try:
         value = json.loads(text, parse_constant=str)
     except (ValueError, RecursionError):
         return text
-    return text if value is None or _infinite(value) else value
+    number = isinstance(value, int | float)
+    if value is None or _infinite(value) or (number and json.dumps(value) != text.strip()):
+        return text
+    return value
 
 
 def _of_parquet(value: Any) -> Any:

@@ -68,15 +68,15 @@ def _columns(prediction: str | None, probability: str | None) -> dict[str, str]:
     """What the query reads a prediction, its number and its probability from."""
     text, number = "prediction->>'$'", "prediction_number"
     if prediction is not None:
-        text = f"prediction->>{_path(prediction)}"
+        text = f"prediction->>{json_path(prediction)}"
         number = f"TRY_CAST({text} AS DOUBLE)"
     likely = "CASE len(probabilities) WHEN 1 THEN probabilities[1] WHEN 2 THEN probabilities[2] END"
     if probability is not None:
-        likely = f"TRY_CAST(prediction->>{_path(probability)} AS DOUBLE)"
+        likely = f"TRY_CAST(prediction->>{json_path(probability)} AS DOUBLE)"
     return {"prediction": text, "number": number, "probability": likely}
 
 
-def _path(column: str) -> str:
+def json_path(column: str) -> str:
     """A column of an answer as a path into its JSON, quoted for SQL."""
     name = json.dumps(column, ensure_ascii=False)
     return "'$." + name.replace("'", "''") + "'"

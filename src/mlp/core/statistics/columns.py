@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlp.core.statistics.arms import Log
+from mlp.core.statistics.outcomes import outcome
 
 Array = NDArray[Any]
 
@@ -42,10 +43,12 @@ def log(columns: Mapping[str, Any]) -> Log:
 
 
 def _values(text: Array, number: Array) -> Array:
-    """The number where there is one, otherwise the text or None."""
+    """The number where there is one, otherwise what the text stands for, or None."""
     found = text.astype(object)
     known = np.isfinite(number)
     found[known] = number[known]
+    rest = np.flatnonzero(~known)
+    found[rest] = [outcome(value) if isinstance(value, str) else value for value in found[rest]]
     return found
 
 

@@ -15,6 +15,7 @@ from mlp.core.statistics.arms import Arms, Log
 from mlp.core.statistics.comparison import Compared, Plan
 from mlp.core.statistics.estimates import CHALLENGER, CHAMPION
 from mlp.core.statistics.metrics import Metric
+from mlp.core.statistics.outcomes import MOST_CLASSES
 from mlp.core.statistics.rows import Rows
 from mlp.core.statistics.sums import Sums
 from mlp.core.traffic import Traffic
@@ -179,10 +180,27 @@ def _notes(log: Log, arms: Arms, question: Question) -> tuple[str, ...]:
             f"{keyless} of {len(arms.arm)} rows have no user's key: each such request counts as a "
             f"user of its own"
         )
+    if strange := _strange_labels(log):
+        notes.append(strange)
     unequal = _unequal_labels(arms)
     if unequal:
         notes.append(unequal)
     return tuple(notes)
+
+
+def _strange_labels(log: Log) -> str:
+    """A warning where labels are of classes that no version has predicted."""
+    predicted = {value for value in log.prediction if value is not None}
+    if not predicted or len(predicted) > MOST_CLASSES:
+        return ""
+    strange = [value for value in log.label if value is not None and value not in predicted]
+    if not strange:
+        return ""
+    labels = "1 label is" if len(strange) == 1 else f"{len(strange)} labels are"
+    return (
+        f"{labels} of no class that any version has predicted, such as {strange[0]!r}: they count"
+        f" as wrong; `mlp predictions query` shows how they are written"
+    )
 
 
 def _keyless(arms: Arms) -> int:

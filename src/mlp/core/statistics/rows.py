@@ -96,7 +96,9 @@ def _number(text: str) -> object:
 
 
 def _text(name: object) -> str:
-    return f"{name:g}" if isinstance(name, float) else str(name)
+    if isinstance(name, float) and name.is_integer():
+        return str(int(name))  # all digits of it: a class may be a long number
+    return str(name)
 
 
 def _first_text(of: Array) -> object:
