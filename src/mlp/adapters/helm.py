@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mlp.core.errors import ConfigurationError, RemoteError
+from mlp.core.patience import waiting_for
 
 Values = Mapping[str, Any]
 
@@ -105,14 +106,15 @@ class Helm:
         where += [f"--kube-context={self.context}"] if self.context else []
         stdin = None if values is None else json.dumps(values)
         try:
-            done = subprocess.run(
-                [program, *arguments, *where],
-                input=stdin or "",
-                capture_output=True,
-                text=True,
-                errors="replace",
-                timeout=_GIVE_UP_S + (wait_s or 0),
-            )
+            with waiting_for(f"helm {arguments[0]}"):
+                done = subprocess.run(
+                    [program, *arguments, *where],
+                    input=stdin or "",
+                    capture_output=True,
+                    text=True,
+                    errors="replace",
+                    timeout=_GIVE_UP_S + (wait_s or 0),
+                )
         except subprocess.TimeoutExpired as e:
             raise RemoteError(
                 f"helm {arguments[0]} gave no answer in {e.timeout:.0f} s",

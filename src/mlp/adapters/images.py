@@ -10,6 +10,7 @@ from pathlib import Path
 
 from mlp.core.errors import ConfigurationError, RemoteError
 from mlp.core.image import Reference
+from mlp.core.patience import waiting_for
 
 BUILDERS = ("docker", "podman", "buildah")
 
@@ -149,7 +150,10 @@ def _head(address: str, insecure: bool) -> int:
         trust.check_hostname, trust.verify_mode = False, ssl.CERT_NONE
     request = Request(address, method="HEAD", headers={"Accept": _MANIFESTS})
     try:
-        with urlopen(request, timeout=_HTTP_S, context=trust) as answer:
+        with (
+            waiting_for(f"the registry at {address}"),
+            urlopen(request, timeout=_HTTP_S, context=trust) as answer,
+        ):
             return int(answer.status)
     except HTTPError as e:
         return e.code
@@ -160,9 +164,10 @@ def _head(address: str, insecure: bool) -> int:
 def _ask(command: Sequence[str]) -> tuple[bool, str]:
     """Whether the command succeeds, and what it says on standard error."""
     try:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_ANSWER_S
-        )
+        with waiting_for(" ".join(command[:2])):  # the rest may have a password
+            done = subprocess.run(
+                command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_ANSWER_S
+            )
     except subprocess.TimeoutExpired:
         return False, f"no answer in {_ANSWER_S} s"
     return done.returncode == 0, done.stderr.decode(errors="replace")

@@ -11,6 +11,7 @@ from importlib import metadata
 from pathlib import Path
 
 from mlp.core.errors import ConfigurationError
+from mlp.core.patience import waiting_for
 from mlp.core.secrets import Masker
 
 _DONE = "complete"
@@ -120,15 +121,16 @@ def _uv() -> str | None:
 
 
 def _call(command: list[str | Path], folder: Path) -> None:
-    done = subprocess.run(
-        [str(part) for part in command],
-        cwd=folder,
-        env=_variables(os.environ),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        errors="replace",
-    )
+    with waiting_for("an environment with the model's requirements"):
+        done = subprocess.run(
+            [str(part) for part in command],
+            cwd=folder,
+            env=_variables(os.environ),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+        )
     if done.returncode != 0:
         raise ConfigurationError(
             "an environment with the model's requirements cannot be made",

@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlparse
 
 from mlp.core.errors import ConfigurationError
+from mlp.core.patience import waiting_for
 from mlp.core.secrets import Masker
 
 
@@ -54,7 +55,8 @@ def _this_mlp() -> str:
 
 
 def _call(command: list[str], doing: str) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    with waiting_for(f"pip: {doing}"):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise ConfigurationError(
             f"{doing} failed", cause=Masker(os.environ).text(done.stderr.strip()[-2000:])

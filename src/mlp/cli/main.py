@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from mlp.adapters import interrupts
+from mlp.core import patience
 from mlp.core.errors import MlpError
 
 # Verb -> what it does. The file of a verb is imported when the verb is called, not for `--help`.
@@ -86,6 +87,7 @@ def mlp() -> None:
 def main() -> None:
     """The console script. Ends the process with a documented exit code."""
     interrupts.keep()
+    patience.tell = _note
     sys.exit(call(sys.argv[1:]))
 
 
@@ -111,6 +113,12 @@ def call(arguments: list[str], **extra: Any) -> int:
     except Exception as e:  # noqa: BLE001 - the last door: whatever comes here is our bug
         return _report_bug(e, "--traceback" in arguments)
     return result if isinstance(result, int) else 0
+
+
+def _note(text: str) -> None:
+    from mlp.cli import render
+
+    render.note(text)
 
 
 def _refuse_what_is_no_text(arguments: list[str]) -> None:

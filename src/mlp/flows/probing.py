@@ -10,6 +10,7 @@ from pathlib import Path
 
 from mlp.core import environment
 from mlp.core.health import Check, Verdict
+from mlp.core.patience import waiting_for
 from mlp.core.secrets import mask_urls
 
 _LIMIT_S = 30.0
@@ -69,9 +70,10 @@ class Probe:
     def result(self) -> list[Check]:
         """The answer, once it is there; a problem where none came in time."""
         try:
-            output, errors = self.process.communicate(
-                timeout=max(0.1, self.until - time.monotonic())
-            )
+            with waiting_for(f"the check of {self.name}"):
+                output, errors = self.process.communicate(
+                    timeout=max(0.1, self.until - time.monotonic())
+                )
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.communicate()

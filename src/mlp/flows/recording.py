@@ -17,6 +17,7 @@ from mlp.core import environment, tracking_uri
 from mlp.core.errors import ConfigurationError, RemoteError
 from mlp.core.identity import new_run_id
 from mlp.core.layout import Layout, RunLayout
+from mlp.core.patience import waiting_for
 from mlp.core.secrets import Masker, mask_urls
 from mlp.flows.project import Project
 
@@ -167,13 +168,14 @@ def wait(recording: Recording, seconds: float) -> Delivered:
             [recording.run.path, *recording.earlier], recording.tracking_uri
         )
     until = time.monotonic() + seconds
-    while True:
-        state = delivery(recording.run)
-        # What the recorder met first is told at once, while it keeps trying.
-        left = until - time.monotonic()
-        if state.complete or recording.recorder.poll() is not None or left <= 0:
-            break
-        time.sleep(min(_POLL_S, left))
+    with waiting_for(f"MLflow at {mask_urls(recording.tracking_uri)}, which gets the run"):
+        while True:
+            state = delivery(recording.run)
+            # What the recorder met first is told at once, while it keeps trying.
+            left = until - time.monotonic()
+            if state.complete or recording.recorder.poll() is not None or left <= 0:
+                break
+            time.sleep(min(_POLL_S, left))
     if state.complete or state.reason:
         return state
     if not recording.tracking_uri.startswith("http"):

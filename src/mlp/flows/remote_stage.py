@@ -16,10 +16,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from mlp.adapters import cluster, data, interrupts, patience, statefile
+from mlp.adapters import cluster, data, interrupts, statefile
 from mlp.adapters.cluster import Cluster, JobState, Phase
 from mlp.adapters.journal import Journal
-from mlp.core import environment
+from mlp.adapters.retrying import patiently
+from mlp.core import environment, patience
 from mlp.core.errors import (
     MlpError,
     RemoteError,
@@ -68,6 +69,7 @@ class RemoteStage:
 
     def run(self) -> int:
         """Returns the exit code of the stage's command."""
+        patience.tell = self._note
         try:
             return self._run_job()
         except (cluster.UnreachableError, cluster.ForbiddenError, Unavailable) as e:
@@ -258,7 +260,7 @@ class RemoteStage:
         return environment.DETACHED
 
     def _patiently(self, act: Callable[[], T]) -> T:
-        return patience.patiently(act, self._target.storage_patience, self._note)
+        return patiently(act, self._target.storage_patience, self._note)
 
     def _interrupted(self, submitted: Submitted) -> int:
         """Detach, unless a second Ctrl-C follows: then cancel, if the job is ours to cancel."""

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from mlp.adapters import lock
 from mlp.core.layout import RunLayout
+from mlp.core.patience import waiting_for
+from mlp.core.secrets import mask_urls
 from mlp.flows import project as projects
 from mlp.flows import recording
 from mlp.flows.project import Project
@@ -41,10 +43,12 @@ def sync(project: Project, seconds: float = 3600.0) -> Synced:
     for env, runs in _by_env(ended).items():
         uri = projects.load(project.root, env=env).tracking_uri
         recorder = recording.deliver([run.path for run in runs], uri, patience=0.0)
-        while time.monotonic() < until and _at_work(runs):
-            if recorder.poll() is not None and not any(lock.is_held(r.delivery_lock) for r in runs):
-                break
-            time.sleep(_POLL_S)
+        with waiting_for(f"MLflow at {mask_urls(uri)}, which gets the runs"):
+            while time.monotonic() < until and _at_work(runs):
+                delivering = recorder.poll() is None
+                if not delivering and not any(lock.is_held(r.delivery_lock) for r in runs):
+                    break
+                time.sleep(_POLL_S)
     done = [run.run_id for run in ended if recording.delivery(run).complete]
     left = [
         Left(run.run_id, recording.delivery(run).reason or "it is being delivered")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from mlp.adapters import patience
+from mlp.adapters import retrying
 from mlp.core import job as jobs
 from mlp.core.job import JobSpec
 from mlp.core.layout import RunLayout
@@ -72,7 +72,7 @@ def report(
 
 def patiently(spec: JobSpec, act: Callable[[], T]) -> T:
     """What `act` returns, which needs the DVC remote: for minutes, where that does not answer."""
-    return patience.patiently(act, spec.storage_patience, note)
+    return retrying.patiently(act, spec.storage_patience, note)
 
 
 def note(text: str) -> None:

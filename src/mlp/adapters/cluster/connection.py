@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 from mlp.core.errors import ConfigurationError, MissingExtraError, MlpError, RemoteError
+from mlp.core.patience import waiting_for
 
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse
@@ -79,6 +80,10 @@ class Cluster:
         """Of the API server."""
         return str(self._settings.host)
 
+    @property
+    def _name(self) -> str:
+        return f"the cluster at {self.address}"
+
     # --- requests --------------------------------------------------------------------------------
 
     def get(self, path: str, **query: Any) -> Object:
@@ -134,7 +139,7 @@ class Cluster:
         content_type: str = "application/json",
     ) -> Object:
         response = self._request(method, path, query, body, content_type)
-        with translated(f"{method} {path}", self.address):
+        with translated(f"{method} {path}", self.address), waiting_for(self._name):
             data: Object = json.loads(response.read())
         return data
 
@@ -153,7 +158,7 @@ class Cluster:
         token = self._settings.auth_settings().get("BearerToken", {}).get("value")
         if token:
             headers["Authorization"] = token
-        with translated(f"{method} {path}", self.address):
+        with translated(f"{method} {path}", self.address), waiting_for(self._name):
             response: BaseHTTPResponse = self._api.rest_client.pool_manager.request(
                 method,
                 f"{self.address}{path}" + (f"?{urlencode(query)}" if query else ""),

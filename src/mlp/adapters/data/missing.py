@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from mlp.adapters.data.errors import chain
 from mlp.core.errors import ConfigurationError, RemoteError, StageFailed
+from mlp.core.patience import waiting_for
 from mlp.core.secrets import mask_urls
 
 if TYPE_CHECKING:
@@ -61,7 +62,8 @@ def fetching(stage: "Stage") -> Iterator[None]:
     from dvc.lock import LockError
 
     try:
-        yield
+        with waiting_for(f"the data of {stage.addressing}"):
+            yield
     except LockError:
         raise
     except DvcException as e:

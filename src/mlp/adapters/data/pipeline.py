@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlp.core.patience import waiting_for
 from mlp.core.pipeline import DataItem, PlannedStage, StageState, flatten, within
 
 if TYPE_CHECKING:
@@ -78,6 +79,9 @@ def reproduce(
         from dvc.lock import LockError
         from dvc.stage.exceptions import StageCmdFailedError
 
+        if pull:  # in between, and in silence
+            for source in (repo, repo.stage_cache):
+                source.pull = waiting_for("the DVC remote")(source.pull)
         try:
             repo.reproduce(
                 list(targets) or None, force=force, single_item=alone, pull=pull, repro_fn=one

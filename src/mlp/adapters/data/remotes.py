@@ -9,6 +9,7 @@ from mlp.adapters.data.pipeline import is_pipeline
 from mlp.adapters.data.project import opened
 from mlp.adapters.data.transfer import pull
 from mlp.core.errors import MlpError
+from mlp.core.patience import waiting_for
 from mlp.core.secrets import mask_urls
 
 
@@ -52,7 +53,7 @@ def remote(path: Path) -> Remote | None:
     Raises ConfigurationError where it is configured wrongly or there are several and no default.
     What the remote's own library raises (no network, no rights) comes through.
     """
-    with opened(path) as repo:
+    with opened(path) as repo, waiting_for("the DVC remote"):
         name = repo.config["core"].get("remote")
         if name is None and not repo.config["remote"]:
             return None

@@ -16,6 +16,7 @@ from mlp.core.errors import (
     Unavailable,
     from_os_error,
 )
+from mlp.core.patience import waiting_for
 
 _FOREIGN = ("botocore", "aiobotocore", "aiohttp", "s3fs", "gcsfs", "google", "azure", "adlfs")
 # Of this machine's own disk, whatever was being moved.
@@ -38,7 +39,7 @@ def storage_translated(url: str) -> Iterator[None]:
     """
     heard: list[BaseException] = []
     try:
-        with _overheard(heard):
+        with _overheard(heard), waiting_for(f"the DVC remote {url}"):
             yield
     except Exception as e:
         known = meaning(heard if isinstance(e, MlpError) else [*_links(e), *heard], url)

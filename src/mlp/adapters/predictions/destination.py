@@ -9,6 +9,7 @@ from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
 from mlp.core.errors import ConfigurationError, RemoteError
+from mlp.core.patience import waiting_for
 
 # A store that is away is noticed soon: what waits for it is safe, and is tried again later.
 _IMPATIENT = {"connect_timeout": 5, "read_timeout": 30, "retries": {"max_attempts": 1}}
@@ -92,7 +93,8 @@ class Destination:
     def reaching(self, verb: str) -> Iterator[None]:
         """Raises RemoteError for what the store refuses or cannot do."""
         try:
-            yield
+            with waiting_for(f"the predictions at {self.address}"):
+                yield
         except Exception as e:
             # botocore's errors (no credentials, no connection) are not OSErrors.
             ours = isinstance(e, OSError) or type(e).__module__.startswith(("botocore", "aiohttp"))

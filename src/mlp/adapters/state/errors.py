@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from sqlalchemy import exc
 
 from mlp.core.errors import ConfigurationError, MlpError, RemoteError
+from mlp.core.patience import waiting_for
 from mlp.core.secrets import mask_urls
 
 # The driver gives no code where a connection is refused, only the server's words.
@@ -19,7 +20,8 @@ _WRONG_ADDRESS = re.compile(
 def translated(uri: str) -> Iterator[None]:
     """RemoteError for a server that is away, ConfigurationError for anything else it refuses."""
     try:
-        yield
+        with waiting_for(f"the state database at {mask_urls(uri)}"):
+            yield
     except exc.SQLAlchemyError as e:
         raise meaning(e, uri) from e
     except OSError as e:  # the folder of a SQLite file, or its lock

@@ -14,6 +14,7 @@ from sqlalchemy.exc import OperationalError
 from mlp.adapters.state import errors
 from mlp.adapters.state.engines import is_sqlite
 from mlp.core.errors import MlpError
+from mlp.core.patience import waiting_for
 from mlp.core.tracking_uri import file_of
 
 _POLL_S = 0.02
@@ -29,10 +30,11 @@ def of_file(uri: str, model: str, seconds: float, busy: MlpError) -> Iterator[No
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         until = time.monotonic() + seconds
-        while not _taken(descriptor):
-            if time.monotonic() > until:
-                raise busy
-            time.sleep(_POLL_S)
+        with waiting_for(f"another process, which changes {model}"):
+            while not _taken(descriptor):
+                if time.monotonic() > until:
+                    raise busy
+                time.sleep(_POLL_S)
         yield
     finally:
         os.close(descriptor)

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from mlp.adapters.tracking.sqlite_store import half_made, opening
 from mlp.core.environment import QUIET
 from mlp.core.errors import ConfigurationError, MlpError, RemoteError
+from mlp.core.patience import waiting_for
 from mlp.core.secrets import mask_urls
 
 if TYPE_CHECKING:
@@ -70,7 +71,8 @@ def translated(uri: str) -> Iterator[None]:
 
     where = mask_urls(uri)
     try:
-        yield
+        with waiting_for(f"MLflow at {where}"):
+            yield
     except MlflowException as e:
         raise (half_made(uri) or _meaning(e, where, uri)) from e
     except FileNotFoundError as e:

@@ -11,6 +11,7 @@ from typing import Any
 
 from mlp.core.environment import QUIET
 from mlp.core.errors import UserCodeError
+from mlp.core.patience import waiting_for
 from mlp.core.secrets import Masker
 
 _LAST_CHARACTERS = 1500
@@ -73,16 +74,17 @@ def attempt(
 def _run(command: list[str], folder: str, seconds: float) -> None:
     variables = {name: v for name, v in os.environ.items() if name not in _NOT_INHERITED} | QUIET
     try:
-        done = subprocess.run(
-            command,
-            cwd=folder,
-            env=variables,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=seconds,
-        )
+        with waiting_for("the model, which is tried"):
+            done = subprocess.run(
+                command,
+                cwd=folder,
+                env=variables,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=seconds,
+            )
     except subprocess.TimeoutExpired as e:
         raise UserCodeError(f"the model has not answered in {seconds:g} s") from e
     if done.returncode != 0:
