@@ -100,7 +100,7 @@ def endings(seen: Observation, target: KubernetesTarget, title: str) -> list[End
         if phase(pod) == "Failed"
         or _failed_container(pod) is not None
         or _disrupted(pod)
-        or (failed and leaves(pod))
+        or (failed and leaves(pod) and phase(pod) != "Succeeded")
     ]
     found += [_departed(seen, each, target, title) for each in departures(seen)]
     return sorted(found, key=lambda ending: ending.at)

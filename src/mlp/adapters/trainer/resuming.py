@@ -38,9 +38,8 @@ def trainer_class(on_error: Callable[[MlpError], None] | None) -> Any:
                     self.fit_checkpoints = _next_fit(self.checkpoints)
                     if ckpt_path in (None, "last"):
                         ckpt_path = _agreed(self, self.fit_checkpoints) or ckpt_path
-                super().fit(
-                    model, train_dataloaders, val_dataloaders, datamodule, ckpt_path, **more
-                )
+                more["ckpt_path"] = ckpt_path
+                super().fit(model, train_dataloaders, val_dataloaders, datamodule, **more)
             except MlpError as e:
                 if on_error is not None:
                     on_error(e)
