@@ -2,7 +2,6 @@
 
 import json
 import logging
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import groupby, islice
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlp.adapters.tracking.connection import Refused, client, translated
 from mlp.adapters.tracking.models import deliver_model
+from mlp.adapters.tracking.names import accepted
 from mlp.adapters.tracking.sqlite_store import make_unlisted
 from mlp.core.errors import RemoteError
 from mlp.core.events import Event
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 # MLflow's limits on one request, and on one value.
 _METRICS, _PARAMS, _TAGS = 1000, 100, 100
 _PARAM_LENGTH, _TAG_LENGTH = 6000, 8000
-_NOT_IN_NAMES = re.compile(r"[^\w\-. :/]")
 _log = logging.getLogger(__name__)
 
 
@@ -245,7 +244,7 @@ def _entities(
     params: list[Param] = []
     tags: list[RunTag] = []
     for event in events:
-        values = {_NOT_IN_NAMES.sub("_", k)[:250]: v for k, v in event.data["values"].items()}
+        values = {accepted(k): v for k, v in event.data["values"].items()}
         if event.kind == "metrics":
             at = int(event.data.get("timestamp") or event.at * 1000)
             step = int(event.data.get("step") or 0)

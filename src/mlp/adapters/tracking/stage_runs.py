@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlp.adapters.tracking.names import accepted
 from mlp.core.events import Event
 
 if TYPE_CHECKING:
@@ -117,12 +118,13 @@ def refuse_changes(known: Mapping[str, str], given: Mapping[str, str]) -> None:
 
 
 def refuse(metrics: Iterable[Any], params: Iterable[Any], tags: Iterable[Any]) -> None:
-    """Raise MLflow's own exception for what the server will refuse."""
+    """Raise MLflow's own exception for what the server will refuse as it will be delivered."""
     from mlflow.utils import validation
 
     for metric in metrics:
-        validation._validate_metric(metric.key, metric.value, metric.timestamp, metric.step)
+        name = accepted(metric.key)
+        validation._validate_metric(name, metric.value, metric.timestamp, metric.step)
     for param in params:
-        validation._validate_param_name(param.key)
+        validation._validate_param_name(accepted(param.key))
     for tag in tags:
-        validation._validate_tag_name(tag.key)
+        validation._validate_tag_name(accepted(tag.key))

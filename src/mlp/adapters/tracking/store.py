@@ -242,8 +242,12 @@ class EventStore:
         self._log_tags(run, {tag.key: str(tag.value) for tag in tags})
 
     def _read_params(self, run: StageRun) -> None:
-        """Once, what other processes of the stage have logged: the server refuses a change."""
-        if run.run_id not in self._params_read:
+        """Once, what other processes of the stage have logged: the server refuses a change.
+
+        Ranks that train together log the same params, each with values of its own.
+        """
+        alone = os.environ.get("WORLD_SIZE", "1") == "1"
+        if alone and run.run_id not in self._params_read:
             self._params_read.add(run.run_id)
             for event in self._recorded(run.run_id):
                 if event.kind == "params":
