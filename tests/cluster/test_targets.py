@@ -262,6 +262,7 @@ def test_a_target_is_proposed_from_what_the_cluster_has_and_passes_its_checks(
     config = project.root / "mlp.yaml"
     config.write_text("# ours\nproject: demo  # the name\n")
     add = ["targets", "add", "gpu", "--namespace", namespace.name, "--image", ABSENT]
+    with_remote(project, "s3://bucket/data")
     assert call([*add, "--dry-run"]) == 0
     assert config.read_text() == "# ours\nproject: demo  # the name\n"
     capsys.readouterr()
@@ -275,7 +276,6 @@ def test_a_target_is_proposed_from_what_the_cluster_has_and_passes_its_checks(
     assert section["tracking_uri"] == f"http://mlflow.{namespace.name}:5000"
     found = {each["key"]: each for each in shown["found"]}
     assert {"minio-keys", "other"} <= set(found["secrets"]["alternatives"])
-    with_remote(project, "s3://bucket/data")
     loaded = projects.load(project.root)
     checks = target_checks.check(loaded, "gpu", 1, deep=False)
     assert [c.message for c in checks if c.verdict == Verdict.PROBLEM] == []
@@ -290,8 +290,9 @@ def test_likely_credentials_are_proposed_and_an_image_has_to_be_named(
     namespace.kubectl("create", "secret", "generic", "aws-keys", "--from-literal=a=b")
     monkeypatch.chdir(project.root)
     add = ["targets", "add", "new", "--namespace", namespace.name]
-    assert call(add) == 3
+    assert call(add) == 2
     assert "--image REGISTRY/NAME" in capsys.readouterr().err
+    add += ["--remote", "s3://bucket/data"]
     assert call([*add, "--image", "r/i", "--secret", "aws-kyes"]) == 3
     assert "did you mean 'aws-keys'?" in capsys.readouterr().err
     assert call([*add, "--image", "r/i", "--json"]) == 0

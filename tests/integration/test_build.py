@@ -151,6 +151,20 @@ def test_the_builder_gets_the_requirements_and_this_mlp_but_no_code(
     assert (context / "wheel" / ours.name).read_bytes() == ours.pack()
 
 
+def test_the_image_has_what_the_default_remote_needs_and_the_next_step_is_said(
+    launched: Launched, tools: Tools
+) -> None:
+    tools.add("docker")
+    project = launched()
+    project.tool("dvc", "remote", "add", "--default", "storage", "s3://bucket/data")
+    done = project.mlp("build", PATH=tools.path)
+    assert done.code == 0, done.err
+    wanted = (tools.folder / "context" / "requirements/requirements.txt").read_text()
+    assert wanted.endswith("\na==1\ndvc-s3\n")
+    assert done.out.endswith("next:\n  mlp doctor --target gpu\n")
+    assert building.image(projects.load(project.root), "gpu") == done.out.splitlines()[0]
+
+
 def test_nothing_is_done_when_the_registry_has_it(
     launched: Launched, registry: Registry, tools: Tools
 ) -> None:

@@ -1,5 +1,6 @@
 import http.server
 import json
+import shlex
 import shutil
 import sqlite3
 import subprocess
@@ -280,3 +281,60 @@ def test_people_get_a_line_for_each_check_and_the_count_of_problems(
     assert any(line.startswith("problem  launch") for line in lines)
     assert any(line.strip().startswith("fix: mend") for line in lines)
     assert lines[-1] == "1 problem"
+
+
+def test_a_remote_whose_package_is_missing_comes_with_the_command_that_installs_it(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    subprocess.run(["dvc", "remote", "add", "-q", "-d", "r", "gs://bucket/data"], check=True)
+    assert checks(capsys, 3)["data remote"]["fix"] == "pip install dvc-gs"
+
+
+def test_what_comes_after_a_check_without_a_problem_is_said(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(["doctor"]) == 0
+    assert capsys.readouterr().out.endswith("everything works\n\nnext:\n  mlp run\n")
+
+
+# --- runs in another store ----------------------------------------------------------------------
+
+
+def call_as_told(capsys: pytest.CaptureFixture[str], fix: str) -> str:
+    """What the command in a fix prints; it is to succeed."""
+    words = shlex.split(fix.partition("   ")[0])
+    assert words.pop(0) == "mlp"
+    capsys.readouterr()
+    assert call(words) == 0
+    return capsys.readouterr().out
+
+
+def test_runs_of_the_store_before_are_told_with_the_command_that_shows_them(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    [run] = (path.name for path in (project / ".mlp" / "runs").glob("????*") if path.is_dir())
+    (project / "mlp.yaml").write_text("project: p\ntracking: {uri: 'sqlite:///new.db'}\n")
+    found = checks(capsys, 0)["runs"]
+    assert (found["verdict"], "sqlite:///mlflow.db" in found["message"]) == ("note", True)
+    assert run[:8] in call_as_told(capsys, found["fix"])
+    for reference in (run[:8], "last", "nobody"):
+        assert call(["runs", "show", reference]) == 2
+        told = capsys.readouterr().err
+        assert "sqlite:///mlflow.db" in told
+        assert run[:8] in call_as_told(capsys, told.partition("fix:   ")[2].strip())
+    assert call(["runs", "list"]) == 0
+    told = capsys.readouterr().out
+    assert run[:8] in call_as_told(capsys, told.partition("sqlite:///mlflow.db: ")[2].strip())
+
+
+def test_the_runs_of_another_environment_are_where_they_belong(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "project: p\nenvs: {prod: {tracking: {uri: 'sqlite:///prod.db'}}}\n"
+    (project / "mlp.yaml").write_text(text)
+    [run] = (path.name for path in (project / ".mlp" / "runs").glob("????*") if path.is_dir())
+    monkeypatch.setenv("MLP_ENV", "prod")
+    assert call(["runs", "show", run[:8]]) == 2
+    told = capsys.readouterr().err
+    assert run[:8] in call_as_told(capsys, told.partition("fix:   ")[2].strip())
+    assert "runs" not in checks(capsys, 0)

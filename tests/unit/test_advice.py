@@ -19,6 +19,8 @@ SERVES = {
     "flows/models/packaging.py": "models package",
     "flows/pages.py": "ui",
     "flows/reproducing.py": "runs reproduce",
+    "flows/target_choosing.py": "targets add",
+    "flows/target_services.py": "targets add",
     "flows/targets.py": "targets add",
 }
 # Texts of other tools, and those of mlp.cli, which stand beside the options themselves.

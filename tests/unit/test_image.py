@@ -113,6 +113,25 @@ def test_mlp_is_installed_where_the_project_does_not_name_it() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("line", "added"),
+    [
+        ("mlp-loop", "dvc-s3\n"),
+        ("dvc-s3>=3 ; python_version > '3'", ""),
+        ("DVC_S3==3.3.0", ""),
+        ("dvc[gs, s3]", ""),
+        ("dvc[gs]", "dvc-s3\n"),
+    ],
+)
+def test_what_the_remote_needs_is_added_where_the_project_does_not_name_it(
+    line: str, added: str
+) -> None:
+    files = {"requirements.txt": f"mlp-loop\n{line}\n"}
+    made = flatten("requirements.txt", files.__getitem__, WHEEL, also=["dvc-s3"]).install
+    assert made.endswith(f"{line}\n".replace("mlp-loop", f"mlp-loop @ {WHEEL}") + added)
+    assert made.lower().count("s3") == 1
+
+
 def test_files_that_requirements_include_are_taken_in() -> None:
     files = {
         "requirements.txt": "# all\n-r more/a.txt\n--requirement=b.txt\n-c lock.txt\n--pre\n",

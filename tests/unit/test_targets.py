@@ -445,8 +445,13 @@ def test_what_cannot_be_is_refused_in_words(
 def test_doctor_checks_a_target_too_and_refuses_an_unknown_one(
     in_project: Project, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found = document(capsys, "doctor", "--target", "gpu", code=3)
-    assert {"git", "cluster", "image", "remote"} <= {check["name"] for check in found["checks"]}
+    elsewhere = ("--config", "targets.gpu.tracking_uri=http://mlflow.ml:5000")
+    found = document(capsys, "doctor", "--target", "gpu", *elsewhere, code=3)
+    checks = {check["name"]: check for check in found["checks"]}
+    assert {"git", "cluster", "image", "remote"} <= set(checks)
+    assert "http://mlflow.ml:5000" in checks["tracking"]["message"]  # and the runs in mlflow.db
+    assert "tracking: {uri: http://mlflow.ml:5000}" in checks["tracking"]["fix"]
+    assert (checks["tracking"]["verdict"], found["next"]) == ("note", [])
     assert call(["doctor", "--target", "gpuu"]) == 2
 
 
@@ -469,6 +474,8 @@ HAS = {
     "/version": {"gitVersion": "v1.34.4"},
     "/api/v1/namespaces": objects("kube-system", "ml", "other"),
     "/api/v1/namespaces/ml": {},
+    "/api/v1/namespaces/other": {},
+    "/api/v1/namespaces/other/secrets": objects("unrelated", type="Opaque"),
     "/api/v1/nodes": {
         "items": [described("a", 8, TAINT), described("b", 8, TAINT), described("c", 0)]
     },
@@ -487,11 +494,35 @@ HAS = {
 }
 
 
+# What a test made in the cluster, by the path that it was sent to.
+Made = list[tuple[str, Any]]
+KEYS = {"AWS_ACCESS_KEY_ID": "the-id-of-a-key", "AWS_SECRET_ACCESS_KEY": "what-nobody-may-see"}
+OTHERS = ("AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION")
+
+
 @pytest.fixture
-def answering(in_project: Project) -> Iterator[Project]:
+def made() -> Made:
+    return []
+
+
+@pytest.fixture
+def answering(
+    in_project: Project, made: Made, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Project]:
     """The project, with a cluster behind its kubeconfig that answers with HAS."""
+    for name in (*KEYS, *OTHERS, "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(name, raising=False)
 
     class Api(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            if self.path.endswith("/secrets"):
+                made.append((self.path, json.loads(body)))
+            self.send_response(201 if self.path.endswith("/secrets") else 404)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
         def do_GET(self) -> None:
             found = HAS.get(self.path.partition("?")[0])
             body = json.dumps(found if found is not None else {"message": "none"}).encode()
@@ -516,10 +547,13 @@ def answering(in_project: Project) -> Iterator[Project]:
         api.shutdown()
 
 
+ADD = ("targets", "add", "new", "--image", "r/new", "--remote", "s3://bucket/data")
+
+
 def test_everything_that_is_found_is_proposed(
     answering: Project, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shown = document(capsys, "targets", "add", "new", "--image", "r/new", "--dry-run")
+    shown = document(capsys, *ADD, "--dry-run")
     assert shown["section"] == {
         "kind": "kubernetes",
         "context": "here",
@@ -541,7 +575,7 @@ def test_everything_that_is_found_is_proposed(
 def test_a_queue_that_is_not_there_is_answered_with_those_that_are(
     answering: Project, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert call(["targets", "add", "new", "--image", "r/new", "--queue", "gpu"]) == 3
+    assert call([*ADD, "--queue", "gpu"]) == 3
     assert "(have: gpus), did you mean 'gpus'?" in capsys.readouterr().err
 
 
@@ -555,15 +589,162 @@ def test_on_a_terminal_each_value_is_asked_for(answering: Project) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
-    answers = {"context": "", "namespace": "", "image": "r/mine", "gpus": "2", "queue": ""}
-    os.write(ours, "".join(f"{line}\n" for line in [*answers.values(), "minio", ""]).encode())
+    answers = {"context": "", "namespace": "", "image": "r/mine", "base": "", "gpus": "2"}
+    shared = {"queue": "", "remote": "s3://bucket/data", "endpoint": "http://s3.example:9000"}
+    rest = {"secrets": "minio", "image_pull_secrets": "-", "tracking_uri": ""}
+    lines = [*answers.values(), *shared.values(), *rest.values()]
+    os.write(ours, "".join(f"{line}\n" for line in lines).encode())
     _, err = process.communicate()
     os.close(ours)
     os.close(theirs)
     assert process.returncode == 0, err.decode()
     assert b"there are: here, there" in err
+    assert b"mlflow server --host 0.0.0.0" in err  # how to start a server that pods reach
     made = yaml.safe_load((answering.root / "mlp.yaml").read_text())["targets"]["new"]
     assert (made["image"], made["resources"]["gpu"], made["queue"]) == ("r/mine", 2, "gpus")
+    assert (made["secrets"], "image_pull_secrets" in made) == (["minio"], False)
+    remotes = answering.tool("dvc", "config", "--list")
+    assert "remote.storage.url=s3://bucket/data" in remotes
+    assert "remote.storage.endpointurl=http://s3.example:9000" in remotes
+    assert "core.remote=storage" in remotes
+
+
+# --- what pods share with this machine ----------------------------------------------------------
+
+
+def test_credentials_become_a_secret_and_are_written_nowhere_else(
+    answering: Project,
+    made: Made,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name, value in KEYS.items():
+        monkeypatch.setenv(name, value)
+    assert call([*ADD, "--make-secret", "keys", "--dry-run"]) == 0
+    assert made == []
+    assert call([*ADD, "--make-secret", "keys"]) == 0
+    [(path, secret)] = made
+    assert (path, secret["metadata"]["name"]) == ("/api/v1/namespaces/ml/secrets", "keys")
+    assert secret["stringData"] == KEYS
+    written = capsys.readouterr()
+    for file in ("mlp.yaml", ".dvc/config"):
+        assert KEYS["AWS_SECRET_ACCESS_KEY"] not in (answering.root / file).read_text()
+    assert KEYS["AWS_SECRET_ACCESS_KEY"] not in written.out + written.err
+    assert load(answering.root).config.targets["new"].secrets == ["keys"]
+
+
+def test_a_script_gets_the_command_that_makes_the_secret_without_its_values(
+    answering: Project,
+    made: Made,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name, value in KEYS.items():
+        monkeypatch.setenv(name, value)
+    shown = document(capsys, *ADD, "--namespace", "other")
+    assert shown["section"]["secrets"] == ["s3-credentials"]
+    command = "kubectl create secret generic s3-credentials --namespace other --context here"
+    literals = " ".join(f'--from-literal={name}="${name}"' for name in KEYS)
+    assert shown["next"][0] == f"{command} {literals}"
+    assert made == []
+
+
+def test_credentials_that_are_not_here_make_no_secret(
+    answering: Project, made: Made, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call([*ADD, "--make-secret", "keys"]) == 3
+    assert "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY" in capsys.readouterr().err
+    assert "secrets" not in document(capsys, *ADD, "--namespace", "other", "--dry-run")["section"]
+
+
+@pytest.fixture
+def listening() -> Iterator[str]:
+    """A server at an address that is not this machine's name for itself."""
+    with http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler) as server:
+        yield f"http://[::ffff:127.0.0.1]:{server.server_address[1]}"
+
+
+def test_a_server_that_this_machine_reaches_too_is_the_projects(
+    answering: Project, listening: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = document(capsys, *ADD, "--tracking-uri", listening)
+    loaded = load(answering.root)
+    assert (shown["tracking_uri"], loaded.tracking_uri) == (listening, listening)
+    assert loaded.config.targets["new"].tracking_uri is None  # the project's
+
+
+def test_a_server_that_only_pods_reach_is_the_targets_and_that_is_said(
+    answering: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    away = "http://[::ffff:127.0.0.1]:1"
+    shown = document(capsys, *ADD, "--tracking-uri", away, "--dry-run")
+    assert (shown["section"]["tracking_uri"], shown["tracking_uri"]) == (away, None)
+    assert any("--project-tracking-uri" in note for note in shown["notes"])
+    both = ("--tracking-uri", away, "--project-tracking-uri", "https://mlflow.example")
+    shown = document(capsys, *ADD, *both, "--dry-run")
+    assert shown["section"]["tracking_uri"] == away
+    assert shown["tracking_uri"] == "https://mlflow.example"
+
+
+@pytest.mark.parametrize("option", ["--tracking-uri", "--endpoint"])
+def test_an_address_that_means_the_pod_itself_is_refused(
+    answering: Project, option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call([*ADD, option, "http://localhost:5000"]) == 3
+    told = capsys.readouterr().err
+    assert "pods cannot reach http://localhost:5000" in told
+    assert ("mlflow server --host 0.0.0.0" in told) == (option == "--tracking-uri")
+
+
+def test_what_nobody_can_guess_is_asked_of_a_script_at_once(
+    answering: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answering.write({"mlp.yaml": "project: demo\n"})
+    assert call(["targets", "add", "new", "--yes"]) == 2
+    assert "--image REGISTRY/NAME --remote s3://BUCKET/PATH" in capsys.readouterr().err
+    assert (answering.root / "mlp.yaml").read_text() == "project: demo\n"
+
+
+def test_a_remote_that_is_there_is_taken_and_what_it_needs_is_the_first_step(
+    answering: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answering.tool("dvc", "remote", "add", "--default", "theirs", "gs://bucket/data")
+    before = (answering.root / ".dvc" / "config").read_text()
+    shown = document(capsys, "targets", "add", "new", "--image", "r/new", "--yes")
+    assert shown["remote"] is None
+    assert (answering.root / ".dvc" / "config").read_text() == before
+    steps = ["mlp build new", "mlp doctor --target new", "mlp train --target new"]
+    assert shown["next"] == ["pip install dvc-gs", *steps]
+
+
+@pytest.mark.parametrize("remote", ["/srv/data", "../data", "nothing://bucket/data"])
+def test_a_remote_that_pods_cannot_use_is_refused(
+    answering: Project, remote: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(["targets", "add", "new", "--image", "r/new", "--remote", remote]) == 3
+    assert remote.partition(":")[0] in capsys.readouterr().err
+    assert (answering.root / "mlp.yaml").read_text() == CONFIG
+
+
+def test_a_default_remote_of_this_machine_alone_is_told_before_anything_is_written(
+    answering: Project, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answering.tool("dvc", "remote", "add", "--local", "--default", "mine", str(tmp_path))
+    assert call([*ADD]) == 3
+    assert "dvc remote default --local --unset" in capsys.readouterr().err
+    assert (answering.root / "mlp.yaml").read_text() == CONFIG
+
+
+def test_how_an_image_is_built_here_is_said_once(
+    answering: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ("--build-flag=--volume=/a:/b", "--build-flag=--pull", "--push-flag=--tls-verify=false")
+    shown = document(capsys, *ADD, "--base", "r/python:3.12", *flags, "--dry-run")
+    assert shown["section"]["build"] == {
+        "base": "r/python:3.12",
+        "flags": ["--volume=/a:/b", "--pull"],
+        "push_flags": ["--tls-verify=false"],
+    }
 
 
 def test_clocks_that_differ_by_more_than_half_a_minute_are_a_problem() -> None:

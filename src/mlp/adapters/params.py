@@ -68,7 +68,7 @@ def read(path: Path) -> Mapping[str, Any]:
     return params if isinstance(params, dict) else {}
 
 
-def with_section(text: str, above: str, name: str, section: Mapping[str, Any]) -> str:
+def with_section(text: str, above: str, name: str, section: Mapping[str, Any] | str) -> str:
     """A YAML document with `section` as ABOVE.NAME, in place of what is there.
 
     Every other line stays as it is; where the document's style does not allow that, comments and

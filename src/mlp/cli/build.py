@@ -70,8 +70,10 @@ def command(
         for word, seconds in (("built", result.build_seconds), ("pushed", result.push_seconds))
         if seconds is not None
     ]
-    text = f"{result.image}\n{', '.join(done) or f'nothing to do: {planned.reason}'}"
-    shown = {**dataclasses.asdict(result), "reason": planned.reason}
+    steps = [f"mlp build {planned.target}" if no_push else f"mlp doctor --target {planned.target}"]
+    lines = [result.image, ", ".join(done) or f"nothing to do: {planned.reason}"]
+    text = "\n".join([*lines, *render.steps(steps)])
+    shown = {**dataclasses.asdict(result), "reason": planned.reason, "next": steps}
     render.document(shown, text, as_json=json_output)
 
 

@@ -38,7 +38,7 @@ def show(report: "Report", *, as_json: bool) -> None:
     from mlp.core.health import Verdict
 
     checks = [dataclasses.asdict(check) for check in report.checks]
-    shown = {"healthy": report.healthy, "checks": checks}
+    shown = {"healthy": report.healthy, "checks": checks, "next": report.next}
     lines = []
     for check in report.checks:
         lines.append(f"{check.verdict:8} {check.name:12} {check.message}")
@@ -47,5 +47,5 @@ def show(report: "Report", *, as_json: bool) -> None:
         lines += [f"{'':21} fix: {check.fix}"] if check.fix else []
     problems = sum(check.verdict == Verdict.PROBLEM for check in report.checks)
     count = "1 problem" if problems == 1 else f"{problems} problems"
-    lines += ["", "everything works" if report.healthy else count]
+    lines += ["", "everything works" if report.healthy else count, *render.steps(report.next)]
     render.document(shown, "\n".join(lines), as_json=as_json)

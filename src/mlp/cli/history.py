@@ -29,6 +29,8 @@ def runs(found: History, *, as_json: bool) -> None:
     ]
     headers = ("run", "started", "status", "time", "commit", *names)
     text = render.table(headers, rows) if rows else "no runs yet: mlp run"
+    for store in found.elsewhere if not rows else ():
+        text += f"\n{store}: {store.command('mlp runs list')}"
     _left(found.left)
     render.document({"runs": [_document(run) for run in found.runs]}, text, as_json=as_json)
 

@@ -54,7 +54,7 @@ def _new(path: str, template: str, dry_run: bool, as_json: bool) -> None:
     done = "would make" if dry_run else "made"
     what = f"{done} the project {plan.project!r} from the template {template}"
     into = ["cd " + ("-- " if path.startswith("-") else "") + shlex.quote(path)]
-    steps = [*([] if path == "." else into), "mlp run", "mlp ui", "mlp status"][:3]
+    steps = [*([] if path == "." else into), "mlp run", "mlp ui", "mlp targets add gpu"]
     shown = {"root": plan.root, "project": plan.project, "template": template, "commit": commit}
     _show(what, shown, plan.names, plan.notes, [] if dry_run else steps, as_json=as_json)
 
@@ -98,5 +98,5 @@ def _show(
     data = {**shown, "files": files, "notes": notes, "next": steps}
     lines = [what, *(f"  {name}" for name in files)]
     lines += [f"note: {note}" for note in notes]
-    lines += ["", "next:", *(f"  {step}" for step in steps)] if steps else []
+    lines += render.steps(steps)
     render.document(data, "\n".join(lines), as_json=as_json)

@@ -20,6 +20,11 @@ def document(data: Mapping[str, Any], text: str, *, as_json: bool) -> None:
     click.echo(Masker(os.environ).text(shown))
 
 
+def steps(commands: Sequence[str]) -> list[str]:
+    """The lines that end what a command shows: what to type next, in this order."""
+    return ["", "next:", *(f"  {command}" for command in commands)] if commands else []
+
+
 def note(text: str) -> None:
     """Progress and remarks, on standard error."""
     click.echo(Masker(os.environ).text(text), err=True)

@@ -7,7 +7,8 @@ import click
 from mlp.cli import options
 
 if TYPE_CHECKING:
-    from mlp.flows.targets import Plan, Proposal
+    from mlp.flows.target_proposals import Proposal
+    from mlp.flows.targets import Plan
 
 _HELP = {"help_option_names": ["-h", "--help"]}
 
@@ -60,7 +61,7 @@ def check(
 
     loaded = project.load(env=env, settings=settings)
     most = nodes or target_checks.most_nodes(loaded, name)
-    report = Report(tuple(target_checks.check(loaded, name, most, deep=True)))
+    report = Report(tuple(target_checks.check(loaded, name, most, deep=True)), name)
     doctor.show(report, as_json=json_output)
     return 0 if report.healthy else 3
 
@@ -70,9 +71,30 @@ def check(
 @click.option("--context", metavar="NAME", help="Of the kubeconfig; the current one unless given.")
 @click.option("--namespace", metavar="NAME", help="Where the jobs go.")
 @click.option("--image", metavar="REGISTRY/NAME", help="What the pods run; mlp build makes it.")
+@click.option("--base", metavar="IMAGE", help="What mlp build builds it on.")
+@click.option(
+    "--build-flag",
+    "build_flags",
+    multiple=True,
+    metavar="FLAG",
+    help="Handed to the builder's build; may be repeated.",
+)
+@click.option(
+    "--push-flag",
+    "push_flags",
+    multiple=True,
+    metavar="FLAG",
+    help="Handed to the builder's push; may be repeated.",
+)
 @click.option("--gpus", type=click.IntRange(min=0), help="GPUs of one pod.")
 @click.option("--queue", metavar="NAME", help="A LocalQueue of Kueue.")
 @click.option("--claim", metavar="NAME", help="A volume claim, for checkpoints.")
+@click.option(
+    "--remote",
+    metavar="URL",
+    help="The DVC remote that pods share with this machine; DVC's default one unless given.",
+)
+@click.option("--endpoint", metavar="URL", help="The S3 server of the remote, if not Amazon's.")
 @click.option(
     "--secret",
     "secrets",
@@ -80,7 +102,21 @@ def check(
     metavar="NAME",
     help="A Secret that the pods get as environment variables; may be repeated.",
 )
-@click.option("--tracking-uri", metavar="URL", help="The MLflow server as the pods see it.")
+@click.option(
+    "--make-secret",
+    metavar="NAME",
+    help="Make a Secret of this machine's AWS_... or AZURE_STORAGE_... variables for the pods.",
+)
+@click.option(
+    "--tracking-uri",
+    metavar="URL",
+    help="The MLflow server as the pods see it; the project's too where this machine reaches it.",
+)
+@click.option(
+    "--project-tracking-uri",
+    metavar="URL",
+    help="The same server as this machine reaches it, where the address is another one.",
+)
 @click.option("--force", is_flag=True, help="Replace a target of that name.")
 @click.option("--yes", is_flag=True, help="Take what is found, and ask nothing.")
 @options.dry_run
@@ -99,24 +135,38 @@ def add(
 ) -> None:
     """Look at the cluster, propose target NAME, and write it into mlp.yaml.
 
-    On a terminal each value is asked for; Enter takes what was found.
+    What pods share with this machine is set up with it: the DVC remote, a Secret with credentials
+    for it, the MLflow server. On a terminal each value is asked for; Enter takes what was found.
     """
+    import dataclasses
     import sys
 
     from mlp.cli import render
     from mlp.flows import project, targets
+    from mlp.flows.target_proposals import Wanted
 
     loaded = project.load(env=env, settings=settings)
-    wanted = targets.Wanted(secrets=secrets or None, **given)
+    wanted = Wanted(secrets=secrets or None, **given)
     asks = not (yes or dry_run or json_output) and sys.stdin.isatty()
-    choose = _ask if asks else _take
-    planned = targets.plan(loaded, name, wanted, choose, force=force)
+    planned = targets.plan(
+        loaded,
+        name,
+        wanted,
+        _ask if asks else _take,
+        force=force,
+        makes_secret=asks or wanted.make_secret is not None,
+    )
     if not dry_run:
         targets.write(loaded, planned)
+    remote, secret = planned.remote, planned.secret
     document = {
         "target": name,
         "written": not dry_run,
         "section": planned.section,
+        "tracking_uri": planned.tracking_uri,
+        "remote": dataclasses.asdict(remote) if remote else None,
+        "secret": {"name": secret.name, "variables": secret.variables} if secret else None,
+        "notes": planned.notes,
         "found": [
             {"key": p.key, "value": p.value, "alternatives": p.alternatives, "reason": p.reason}
             for p in planned.proposals
@@ -135,16 +185,20 @@ def _ask(proposal: "Proposal") -> Any:
     several = isinstance(proposal.value, list | tuple)
     shown = ",".join(proposal.value) if several else proposal.value
     click.echo(f"{proposal.key}: {proposal.reason}", err=True)
+    if proposal.hint:
+        click.echo("  " + proposal.hint.replace("\n", "\n  "), err=True)
     if proposal.alternatives:
         click.echo(f"  there are: {', '.join(proposal.alternatives)}", err=True)
-    hint = "" if shown or proposal.required else " (Enter: none)"
+    hint = " (-: none)" if shown else " (Enter: none)"
     said: Any = click.prompt(
-        f"  {proposal.key}{hint}",
+        f"  {proposal.key}{'' if proposal.required else hint}",
         default=None if proposal.required and not shown else shown or "",
         type=click.IntRange(min=0) if proposal.key == "gpus" else str,
         show_default=bool(shown),
         err=True,
     )
+    if said == "-" and not proposal.required:
+        said = ""
     if several:
         return [part.strip() for part in said.split(",") if part.strip()]
     return said if said != "" else None
@@ -159,20 +213,23 @@ def _as_text(planned: "Plan", dry_run: bool) -> str:
         (p.key, _cell(p.value), p.reason, ", ".join(a for a in p.alternatives if not _is(a, p)))
         for p in planned.proposals
     ]
-    section = yaml.safe_dump(
-        {"targets": {planned.name: dict(planned.section)}}, sort_keys=False, allow_unicode=True
-    )
-    steps = planned.next
-    return "\n".join(
-        [
-            render.table(("key", "value", "because", "also there"), rows),
-            "",
-            "would be written into mlp.yaml:" if dry_run else "written into mlp.yaml:",
-            section.rstrip(),
-            "",
-            f"next:  {'   '.join(steps)}",
-        ]
-    )
+    section: dict[str, Any] = {"targets": {planned.name: dict(planned.section)}}
+    if planned.tracking_uri is not None:
+        section = {"tracking": {"uri": planned.tracking_uri}, **section}
+    would = "would be " if dry_run else ""
+    lines = [render.table(("key", "value", "because", "also there"), rows), ""]
+    if planned.secret is not None:
+        made_of = " and ".join(planned.secret.variables)
+        lines += [f"{would}made: Secret {planned.secret.name}, of {made_of}", ""]
+    if planned.remote is not None:
+        lines += [f"{would}written into .dvc/config, as by:"]
+        lines += [*(f"  {command}" for command in planned.remote.commands), ""]
+    lines += [
+        f"{would}written into mlp.yaml:",
+        yaml.safe_dump(section, sort_keys=False, allow_unicode=True).rstrip(),
+    ]
+    lines += ["", *(f"note: {note}" for note in planned.notes)] if planned.notes else []
+    return "\n".join([*lines, *render.steps(planned.next)])
 
 
 def _is(name: str, proposal: "Proposal") -> bool:

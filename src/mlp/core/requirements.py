@@ -2,7 +2,7 @@
 
 import posixpath
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from mlp.core.errors import ConfigurationError
@@ -22,11 +22,14 @@ class Requirements:
     constraints: str
 
 
-def flatten(path: str, read: Callable[[str], str], wheel: str) -> Requirements:
+def flatten(
+    path: str, read: Callable[[str], str], wheel: str, also: Sequence[str] = ()
+) -> Requirements:
     """The requirements at `path` and all they include, with mlp itself taken from `wheel`.
 
     `read` gives the text at a path, `wheel` is the address of mlp's wheel in the image; mlp's
-    extras stay as the project names them. Raises ConfigurationError for what only exists here.
+    extras stay as the project names them. The packages in `also` are added where the project names
+    none of them. Raises ConfigurationError for what only exists here.
     """
     if path.endswith((".toml", ".lock")):
         raise ConfigurationError(
@@ -38,7 +41,7 @@ def flatten(path: str, read: Callable[[str], str], wheel: str) -> Requirements:
     ours = False
     for kind, line in _lines(path, read, False, ()):
         name = _NAME.match(line)
-        if name is None or re.sub(r"[-_.]+", "-", name[1]).lower() != _OURS:
+        if name is None or _normal(name[1]) != _OURS:
             _refuse_local(line, path)
             (constraints if kind else install).append(line)
         elif not kind:
@@ -47,7 +50,22 @@ def flatten(path: str, read: Callable[[str], str], wheel: str) -> Requirements:
             only_if = f" ; {marker.split(' --hash')[0].strip()}" if semicolon else ""
             install.append(f"{_OURS}{name[2] or ''} @ {wheel}{only_if}")
     install += [] if ours else [f"{_OURS} @ {wheel}"]
+    named = set[str]().union(*map(_brought, install))
+    install += [package for package in also if package not in named]
     return Requirements(_text(install), _text(constraints))
+
+
+def _brought(line: str) -> set[str]:
+    """The package that a line names, and those of its extras: dvc[s3] brings dvc-s3."""
+    name = _NAME.match(line)
+    if name is None:
+        return set()
+    extras = (name[2] or "").strip("[]").split(",")
+    return {_normal(name[1]), *(_normal(f"{name[1]}-{extra.strip()}") for extra in extras if extra)}
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def _text(lines: list[str]) -> str:

@@ -26,6 +26,11 @@ def absolute(uri: str, root: Path) -> str:
     return with_driver(uri)
 
 
+def is_file(uri: str) -> bool:
+    """Whether an absolute address is a file or a folder, which only this machine has."""
+    return uri.startswith(("sqlite:", "file:", "/"))
+
+
 def file_of(uri: str) -> str:
     """The path of the SQLite file at the address, as SQLAlchemy reads it."""
     return unquote(uri.removeprefix(_SQLITE).partition("?")[0])

@@ -10,7 +10,7 @@ import yaml
 _BREAK = re.compile(r"(?<=[\n\x85\u2028\u2029])")
 
 
-def inserted(text: str, above: str, name: str, section: Mapping[str, Any]) -> str | None:
+def inserted(text: str, above: str, name: str, section: Mapping[str, Any] | str) -> str | None:
     """`text` with `section` as ABOVE.NAME, in place of one that is there.
 
     None where the text is not written in a way that allows it: flow style, for one.
@@ -29,7 +29,7 @@ def inserted(text: str, above: str, name: str, section: Mapping[str, Any]) -> st
     return made if made is not None and holds(made, text, above, name, section) else None
 
 
-def holds(made: str, text: str, above: str, name: str, section: Mapping[str, Any]) -> bool:
+def holds(made: str, text: str, above: str, name: str, section: Mapping[str, Any] | str) -> bool:
     """Whether `made` says what `text` does, and `section` as ABOVE.NAME."""
     try:
         data = yaml.safe_load(text) or {}
@@ -41,7 +41,11 @@ def holds(made: str, text: str, above: str, name: str, section: Mapping[str, Any
 
 
 def _placed(
-    lines: list[str], root: yaml.MappingNode, above: str, name: str, section: Mapping[str, Any]
+    lines: list[str],
+    root: yaml.MappingNode,
+    above: str,
+    name: str,
+    section: Mapping[str, Any] | str,
 ) -> list[str] | None:
     parent = _entry(root, above)
     if parent is None:
@@ -68,8 +72,9 @@ def _entry(node: yaml.MappingNode, name: str) -> tuple[yaml.Node, yaml.Node] | N
     return next((pair for pair in node.value if pair[0].value == name), None)
 
 
-def _block(name: str, section: Mapping[str, Any], indent: int) -> list[str]:
-    text = yaml.safe_dump({name: dict(section)}, sort_keys=False, allow_unicode=True, width=1000)
+def _block(name: str, section: Mapping[str, Any] | str, indent: int) -> list[str]:
+    plain = section if isinstance(section, str) else dict(section)
+    text = yaml.safe_dump({name: plain}, sort_keys=False, allow_unicode=True, width=1000)
     return [f"{' ' * indent}{line}\n" for line in text.splitlines()]
 
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mlp.adapters import data
 from mlp.core import image as images
-from mlp.core.errors import ConfigurationError
+from mlp.core.errors import ConfigurationError, MlpError
 from mlp.core.targets import KubernetesTarget
 from mlp.flows.project import Project
 
@@ -148,7 +149,12 @@ def _recipe(project: Project, target: KubernetesTarget, base: str, flags: Sequen
 
     ours = wheel.running()
     address = f"file://{images.PLACE}/{images.REQUIREMENTS}/{ours.name}"
-    wanted = flatten(target.build.requirements, lambda path: _read(project.root, path), address)
+    wanted = flatten(
+        target.build.requirements,
+        lambda path: _read(project.root, path),
+        address,
+        also=_remote_package(project.root),
+    )
     text = images.containerfile(base, ours.name)
     texts = {
         f"{images.REQUIREMENTS}/{images.INSTALL}": wanted.install,
@@ -157,6 +163,16 @@ def _recipe(project: Project, target: KubernetesTarget, base: str, flags: Sequen
     digests = {name: hashlib.sha256(part.encode()).hexdigest() for name, part in texts.items()}
     tag = images.tag(text, {**digests, images.WHEEL: ours.digest}, flags)
     return _Recipe(f"{target.image}:{tag}", text, texts, ours)
+
+
+def _remote_package(root: Path) -> Sequence[str]:
+    """What pods need beside DVC to reach the project's default remote. Reads settings only."""
+    place = data.root(root)
+    try:
+        remote = data.default_remote(place) if place else None
+    except MlpError:
+        return ()  # whoever uses the remote says what is wrong with it
+    return (remote.package,) if remote and remote.package else ()
 
 
 def _read(root: Path, path: str) -> str:
@@ -181,10 +197,10 @@ def _context(recipe: _Recipe) -> dict[str, bytes]:
 
 
 def _write(folder: Path, files: Mapping[str, bytes]) -> None:
-    for name, data in files.items():
+    for name, content in files.items():
         path = folder / name
         path.parent.mkdir(exist_ok=True)
-        path.write_bytes(data)
+        path.write_bytes(content)
     for path in (*folder.rglob("*"), folder):
         path.chmod(0o755 if path.is_dir() else 0o644)  # whatever the umask
         os.utime(path, (0, 0))  # a new time would be a new layer

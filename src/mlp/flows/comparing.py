@@ -11,7 +11,7 @@ from mlp.core.blame import Explanation
 from mlp.core.comparison import CodeDifference, DataChange, Difference, FileChange, RunState
 from mlp.core.pipeline import StageState
 from mlp.core.runs import PATCH, PROVENANCE, STAGES
-from mlp.flows import versions
+from mlp.flows import tracking_stores, versions
 from mlp.flows.project import Project
 from mlp.flows.versions import Sources
 
@@ -36,7 +36,7 @@ def why(project: Project, a: str, b: str, metric: str | None = None) -> Explanat
 
 def _state(project: Project, reference: str) -> RunState:
     uri = project.tracking_uri
-    record = tracking.find_run(uri, project.config.experiment, reference)
+    record = tracking_stores.find_run(project, reference)
     provenance = tracking.artifact_text(uri, record, PROVENANCE)
     stages = tracking.artifact_text(uri, record, STAGES)
     patch = tracking.artifact_text(uri, record, PATCH) or ""

@@ -11,7 +11,7 @@ from mlp.core.health import Check, Verdict
 from mlp.core.layout import Layout
 from mlp.core.nearest import did_you_mean
 from mlp.core.pipeline import launch_names
-from mlp.flows import checkup, project, recording, target_checks
+from mlp.flows import checkup, project, recording, target_checks, tracking_stores
 from mlp.flows.probing import Probe
 from mlp.flows.project import Project
 
@@ -21,6 +21,14 @@ class Report:
     """All checks, in the order in which one would mend things."""
 
     checks: Sequence[Check]
+    target: str | None = None
+
+    @property
+    def next(self) -> Sequence[str]:
+        """What to type where there is no problem."""
+        if not self.healthy:
+            return ()
+        return ("mlp run" if self.target is None else f"mlp train --target {self.target}",)
 
     @property
     def healthy(self) -> bool:
@@ -58,11 +66,11 @@ def examine(
         *_pipeline(root, loaded.config if loaded else None),
         checkup.disk(root),
         checkup.state(Layout(root)),
-        *([_undelivered(loaded.layout)] if loaded else []),
+        *([_undelivered(loaded.layout), *tracking_stores.checks(loaded, target)] if loaded else []),
     ]
     for probe in probes:
         checks += probe.result() if isinstance(probe, Probe) else [probe] if probe else []
-    return Report((*checks, *_target(loaded, target, mistakes)))
+    return Report((*checks, *_target(loaded, target, mistakes)), target)
 
 
 def _target(loaded: Project | None, name: str | None, mistakes: Sequence[Check]) -> list[Check]:

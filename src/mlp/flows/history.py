@@ -8,17 +8,20 @@ from typing import Any
 from mlp.adapters import tracking
 from mlp.core import runs
 from mlp.core.runs import RunRecord
-from mlp.flows import recording, syncing
+from mlp.flows import recording, syncing, tracking_stores
 from mlp.flows.project import Project
 from mlp.flows.syncing import Left
+from mlp.flows.tracking_stores import OtherStore
 
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """The newest runs first, and the runs of this machine that MLflow has not yet."""
+    """The newest runs first, the runs of this machine that MLflow has not yet, and where else the
+    project has runs."""
 
     runs: Sequence[RunRecord]
     left: Sequence[Left]
+    elsewhere: Sequence[OtherStore]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +39,14 @@ def newest(project: Project, limit: int) -> History:
     """The newest runs of the project, once those that have just ended have arrived."""
     left = syncing.catch_up(project)
     found = tracking.list_runs(project.tracking_uri, project.config.experiment, limit)
-    return History(tuple(found), left)
+    return History(tuple(found), left, tracking_stores.others(project))
 
 
 def detail(project: Project, reference: str) -> Detail:
     """The run that `reference` means (an id, its beginning, a name, `last`)."""
     left = syncing.catch_up(project)
     uri = project.tracking_uri
-    run = tracking.find_run(uri, project.config.experiment, reference)
+    run = tracking_stores.find_run(project, reference)
     text = tracking.artifact_text(uri, run, runs.PROVENANCE)
     refused = recording.delivery(project.layout.run(run.run_id)).refused
     return Detail(run, json.loads(text) if text else {}, left, refused)

@@ -22,7 +22,7 @@ from mlp.core.reproduction import (
 )
 from mlp.core.runs import RunRecord, Tag
 from mlp.flows import project as projects
-from mlp.flows import syncing
+from mlp.flows import syncing, tracking_stores
 from mlp.flows.project import Project
 
 
@@ -91,10 +91,9 @@ def reproduce(project: Project, request: Request, note: Callable[[str], None]) -
 
 
 def _recorded(project: Project, reference: str) -> _Recorded:
-    uri, experiment = project.tracking_uri, project.config.experiment
-    run = tracking.find_run(uri, experiment, reference)
+    run = tracking_stores.find_run(project, reference)
     texts = {
-        name: tracking.artifact_text(uri, run, name)
+        name: tracking.artifact_text(project.tracking_uri, run, name)
         for name in (runs.PROVENANCE, runs.STAGES, runs.PATCH)
     }
     if texts[runs.PROVENANCE] is None or texts[runs.STAGES] is None:

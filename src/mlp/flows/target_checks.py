@@ -65,7 +65,7 @@ def before_launch(
 ) -> list[Check]:
     """What `check` looks at in the cluster and the registry, for a target as a launch has it.
 
-    Reads nothing of DVC, so that a thread may do it beside what does.
+    Reads nothing of DVC but its settings, so that a thread may do it beside what does.
     """
     try:
         connection = Cluster(settings.context, settings.namespace)

@@ -4,10 +4,11 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from mlp.adapters import cluster, data
 from mlp.adapters.cluster import Cluster
-from mlp.core import probe_job
+from mlp.core import addresses, probe_job
 from mlp.core.errors import ConfigurationError, MlpError
 from mlp.core.explanation import explain
 from mlp.core.health import Check, Verdict
@@ -165,7 +166,7 @@ def judge(name: str, question: Question, answer: Answer, started: float) -> Iter
             "pod mlflow",
             where,
             answer.tracking,
-            "start the server with --allowed-hosts for the name in this address"
+            f"start the server so that it answers to this name: {_server(question)}"
             if "host header" in answer.tracking.lower()
             else f"set targets.{name}.tracking_uri in mlp.yaml to its address as pods see it",
         )
@@ -174,10 +175,17 @@ def judge(name: str, question: Question, answer: Answer, started: float) -> Iter
             "pod data",
             question.remote["url"],
             answer.remote,
-            f"name a Secret with the credentials under targets.{name}.secrets in mlp.yaml,"
+            "put that package into the image"
+            if "to be installed" in answer.remote
+            else f"name a Secret with the credentials under targets.{name}.secrets in mlp.yaml,"
             " and check that pods can reach the address",
         )
     yield _clock(answer.time, started, time.time())
+
+
+def _server(question: Question) -> str:
+    parts = urlsplit(str(question.tracking_uri))
+    return addresses.mlflow_server(str(parts.hostname), parts.port or 5000)
 
 
 def _reached(check: str, where: str, wrong: str, fix: str) -> Check:

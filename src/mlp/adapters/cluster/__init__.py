@@ -9,6 +9,7 @@ from mlp.adapters.cluster.connection import (
     Object,
     UnreachableError,
 )
+from mlp.adapters.cluster.credentials import create_secret
 from mlp.adapters.cluster.deployments import autoscaler, deployment, last_lines, pods_with
 from mlp.adapters.cluster.jobs import (
     JobState,
@@ -66,6 +67,7 @@ __all__ = [
     "claims",
     "contexts",
     "create_job",
+    "create_secret",
     "create_service",
     "delete_job",
     "deployment",

@@ -9,15 +9,19 @@ from mlp.adapters.data.contents import (
     sources,
 )
 from mlp.adapters.data.errors import translated
+from mlp.adapters.data.packages import is_installed, package_for
 from mlp.adapters.data.pipeline import Begun, Ended, count, plan, reproduce, stages
 from mlp.adapters.data.project import adopt, init, locked, opened, root
 from mlp.adapters.data.remotes import (
     DefaultRemote,
+    NewRemote,
     Remote,
     check_out_sources,
     default_remote,
+    new_remote,
     remote,
     share_cache,
+    write_remote,
 )
 from mlp.adapters.data.storage import Storage, remote_settings, storage, storage_of
 from mlp.adapters.data.transfer import (
@@ -38,6 +42,7 @@ __all__ = [
     "Ended",
     "Inputs",
     "Made",
+    "NewRemote",
     "Remote",
     "Storage",
     "adopt",
@@ -51,9 +56,12 @@ __all__ = [
     "init",
     "input_states",
     "inputs",
+    "is_installed",
     "locked",
     "metrics",
+    "new_remote",
     "opened",
+    "package_for",
     "plan",
     "plots",
     "pull",
@@ -70,4 +78,5 @@ __all__ = [
     "storage_of",
     "translated",
     "working_directory",
+    "write_remote",
 ]

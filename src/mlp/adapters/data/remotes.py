@@ -1,16 +1,23 @@
 """Where data comes from: the cache that is shared, and the remote."""
 
+import itertools
 import os
+import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mlp.adapters.data.errors import translated
+from mlp.adapters.data.packages import missing_package, package_for
 from mlp.adapters.data.pipeline import is_pipeline
 from mlp.adapters.data.project import opened
 from mlp.adapters.data.transfer import pull
-from mlp.core.errors import MlpError
+from mlp.core.errors import ConfigurationError, MlpError
 from mlp.core.patience import waiting_for
 from mlp.core.secrets import mask_urls
+
+_REMOTE = "storage"  # how a remote is called that we add
 
 
 def share_cache(source: Path, target: Path) -> None:
@@ -57,7 +64,10 @@ def remote(path: Path) -> Remote | None:
         name = repo.config["core"].get("remote")
         if name is None and not repo.config["remote"]:
             return None
-        found = repo.cloud.get_remote(name, "push")
+        try:
+            found = repo.cloud.get_remote(name, "push")
+        except ImportError as e:
+            raise missing_package(str(repo.config["remote"].get(name, {}).get("url")), e) from e
         url = mask_urls(str(repo.config["remote"][found.name].get("url", found.path)))
         return Remote(found.name, url, bool(found.fs.exists(found.path)))
 
@@ -66,12 +76,15 @@ def remote(path: Path) -> Remote | None:
 class DefaultRemote:
     """The default DVC remote as it is configured; nothing is asked of it.
 
-    `local` is whether it is a directory of this machine.
+    `local` is whether it is a directory of this machine, `package` what DVC needs beside itself to
+    reach it, `endpoint` the S3 server that is set for it.
     """
 
     name: str
     url: str
     local: bool
+    package: str | None = None
+    endpoint: str | None = None
 
 
 def default_remote(path: Path) -> DefaultRemote | None:
@@ -79,15 +92,92 @@ def default_remote(path: Path) -> DefaultRemote | None:
 
     Raises ConfigurationError where they have mistakes.
     """
-    from dvc.config import Config
-
     with translated("reading DVC's settings"):
-        config = Config(str(path / ".dvc"))
+        config = _settings(path)
         name = config["core"].get("remote")
-        url = config["remote"].get(name, {}).get("url") if name else None
+        remote = config["remote"].get(name, {}) if name else {}
+        url = remote.get("url")
     if not name or not url:
         return None
-    return DefaultRemote(name, mask_urls(url), is_local(url))
+    package = package_for(_base_url(config["remote"], url))
+    return DefaultRemote(name, mask_urls(url), is_local(url), package, remote.get("endpointurl"))
+
+
+@dataclass(frozen=True, slots=True)
+class NewRemote:
+    """A remote that becomes the default one of the project: what `dvc remote` is told of it."""
+
+    name: str
+    url: str
+    endpoint: str | None = None
+
+    @property
+    def commands(self) -> tuple[str, ...]:
+        """The same by DVC's own commands."""
+        add = f"dvc remote add --default {self.name} {shlex.quote(self.url)}"
+        if self.endpoint is None:
+            return (add,)
+        return add, f"dvc remote modify {self.name} endpointurl {shlex.quote(self.endpoint)}"
+
+
+def new_remote(path: Path, url: str, endpoint: str | None) -> NewRemote:
+    """The remote at `url`, under a name that no other one has; changes nothing.
+
+    Raises ConfigurationError for an address that DVC does not know, or that pods cannot reach, and
+    where this machine has a default remote of its own, which would hide it.
+    """
+    if is_local(url):
+        raise ConfigurationError(
+            f"{url!r} is a directory of this machine: pods cannot reach it",
+            fix="give an address that both reach, as in s3://BUCKET/PATH",
+        )
+    from dvc.config import Config
+
+    with translated(f"adding the DVC remote {url}"):
+        Config.validate({"remote": {_REMOTE: {"url": url}}})
+        config = _settings(path)
+        taken, own = config["remote"], config.load_one("local")["core"].get("remote")
+    names = itertools.chain([_REMOTE], (f"{_REMOTE}-{number}" for number in itertools.count(2)))
+    free = next(name for name in names if taken.get(name, {}).get("url", url) == url)
+    if own not in (None, free):
+        raise ConfigurationError(
+            f".dvc/config.local makes {own} the default remote on this machine: a new one would not"
+            " be used here",
+            fix="dvc remote default --local --unset",
+        )
+    return NewRemote(free, url, endpoint)
+
+
+def write_remote(path: Path, remote: NewRemote) -> None:
+    """Put the remote into `.dvc/config` of the project at `path`, as `dvc remote add` does."""
+    with (
+        translated("adding the DVC remote"),
+        _settings(path).edit("repo") as settings,
+    ):
+        section = settings["remote"].setdefault(remote.name, {})
+        section["url"] = remote.url
+        if remote.endpoint is not None:
+            section["endpointurl"] = remote.endpoint
+        settings["core"]["remote"] = remote.name
+
+
+def _settings(path: Path) -> Any:
+    """DVC's settings of the project, from all their files."""
+    from dvc.config import Config
+
+    return Config(str(path / ".dvc"))
+
+
+def _base_url(remotes: Mapping[str, Mapping[str, str]], url: str) -> str:
+    """The address behind remote://NAME/PATH, which stands for that of another remote."""
+    seen: set[str] = set()
+    while url.startswith("remote://"):
+        name = url.removeprefix("remote://").partition("/")[0]
+        if name in seen or "url" not in remotes.get(name, {}):
+            break
+        seen.add(name)
+        url = remotes[name]["url"]
+    return url
 
 
 def is_local(url: str) -> bool:

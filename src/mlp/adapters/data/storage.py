@@ -114,7 +114,8 @@ def storage(path: Path) -> Storage:
     """The default remote of a project."""
     with opened(path) as repo:
         settings = remote_settings(path)
-        remote = repo.cloud.get_remote(settings["name"], "push")
+        with storage_translated(settings["url"]):
+            remote = repo.cloud.get_remote(settings["name"], "push")
         return Storage(settings["url"], remote.fs, str(remote.path).rstrip("/"))
 
 

@@ -9,8 +9,8 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from mlp.adapters.data.packages import missing_package
 from mlp.core.errors import (
-    MissingExtraError,
     MlpError,
     RemoteError,
     Unavailable,
@@ -34,8 +34,8 @@ _AWAY = "check that it is up and its address right: `mlp doctor` asks it"
 def storage_translated(url: str) -> Iterator[None]:
     """What is raised in the block about the storage at `url` as ours.
 
-    Unavailable where trying again may help, else RemoteError, ConfigurationError or
-    MissingExtraError. What is not of the storage comes through.
+    Unavailable where trying again may help, else RemoteError or ConfigurationError. What is not of
+    the storage comes through.
     """
     heard: list[BaseException] = []
     try:
@@ -53,7 +53,7 @@ def meaning(links: list[BaseException], url: str) -> MlpError | None:
     for error in links:
         cause = str(error) or type(error).__name__
         if isinstance(error, ImportError):
-            return MissingExtraError(f"the DVC remote {url}", "kubernetes", cause)
+            return missing_package(url, error)
         if isinstance(error, PermissionError) and error.filename is None:
             message = f"the DVC remote {url} does not let this user in"
             return RemoteError(message, fix=_CREDENTIALS, cause=cause)

@@ -7,10 +7,17 @@ from mlp.adapters.tracking.models import log_model
 from mlp.adapters.tracking.pages import experiment_page
 from mlp.adapters.tracking.pages import start as start_pages
 from mlp.adapters.tracking.projects import backend
-from mlp.adapters.tracking.reading import artifact_text, find_run, list_runs, producer_of
+from mlp.adapters.tracking.reading import (
+    NoSuchRun,
+    artifact_text,
+    find_run,
+    list_runs,
+    producer_of,
+)
 
 __all__ = [
     "Delivery",
+    "NoSuchRun",
     "artifact_text",
     "backend",
     "experiment_page",

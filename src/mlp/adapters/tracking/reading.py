@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 
+class NoSuchRun(UsageError):  # noqa: N818 - what the store answers
+    """The store has no run of that name, or none at all."""
+
+
 def list_runs(uri: str, experiment: str, limit: int) -> list[RunRecord]:
     """The newest pipeline runs, the newest first, without their stages."""
     with translated(uri):
@@ -27,8 +31,8 @@ def find_run(uri: str, experiment: str, reference: str) -> RunRecord:
     """The run that `reference` means, with its stages.
 
     A reference is a run id (mlp's or MLflow's), eight or more of its first characters, a run's
-    name, or `last`. A whole id may be that of another experiment's run. Raises UsageError where it
-    means none, or several.
+    name, or `last`. A whole id may be that of another experiment's run. Raises NoSuchRun where it
+    means none, UsageError where it means several.
     """
     with translated(uri):
         server = client(uri)
@@ -93,12 +97,12 @@ def _find(server: "MlflowClient", uri: str, experiment: str, reference: str) -> 
         runs = server.search_runs(everywhere, f"tags.`{Tag.RUN_ID}` = '{quoted}'", max_results=3)
         if runs:
             return _one(runs, reference)
-        raise UsageError(f"no run is called {reference!r}", fix="`mlp runs list` shows them") from e
+        raise NoSuchRun(f"no run is called {reference!r}", fix="`mlp runs list` shows them") from e
 
 
 def _one(runs: Sequence[Any], reference: str) -> Any:
     if not runs:
-        raise UsageError("there is no run yet", fix="mlp run")
+        raise NoSuchRun("there is no run yet", fix="mlp run")
     pipelines = [run for run in runs if run.data.tags.get(Tag.KIND) == "pipeline"] or list(runs)
     if len(pipelines) > 1:
         ids = ", ".join(run.data.tags.get(Tag.RUN_ID, run.info.run_id)[:12] for run in pipelines)

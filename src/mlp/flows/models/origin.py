@@ -13,6 +13,7 @@ from mlp.core.gates import Lineage
 from mlp.core.pipeline import DataItem, StageState
 from mlp.core.registry import LoggedModel
 from mlp.core.runs import RunRecord, Tag
+from mlp.flows import tracking_stores
 from mlp.flows.project import Project
 
 # Dependencies with these endings are code: the commit says what they were.
@@ -77,7 +78,7 @@ def find(project: Project, reference: str) -> Origin:
     there is no such run.
     """
     uri, experiment = project.tracking_uri, project.config.experiment
-    run = tracking.find_run(uri, experiment, reference)
+    run = tracking_stores.find_run(project, reference)
     makers = {stage.stage: _maker(uri, experiment, stage) for stage in run.stages}
     text = tracking.artifact_text(uri, run, runs.STAGES)
     dirty = run.tags.get(Tag.DIRTY) == "true"
