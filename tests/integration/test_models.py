@@ -19,6 +19,7 @@ import pytest
 from mlp.core.ledger import Action, Entry
 from mlp.core.promotion import INTENT, OUTCOME
 from mlp.core.registry import VersionTag
+from mlp.core.runs import Tag
 from tests.integration import model_store
 from tests.integration.model_store import COMMIT, DATA, Store
 from tests.integration.served import until
@@ -124,15 +125,20 @@ def test_the_model_of_an_unchanged_stage_is_that_of_the_run_that_made_it(
 ) -> None:
     """`mlp train`, register, and promote is refused; `mlp run` evaluates, and then it passes."""
     quick(monkeypatch)
-    store.configure(gates={"metrics": {"acc": {"min": 0.9}}})
-    trained = store.run(saved["good"])
+    store.configure(gates={"metrics": {"acc": {"min": 0.9}, "loss": {"max": 0.2}}})
+    trained = store.run(saved["good"], metrics={"loss": 0.1})
     assert store.ok("register", trained)["version"] == "1"
     refused = store.mlp("promote", "1")
     assert refused.code == 4 and "`mlp run` evaluates the model" in refused.err
-    evaluated = store.run(cached_from=trained, metrics={"acc": 0.95})
+    later = {Tag.COMMIT: "f" * 40, Tag.DIRTY: "true"}
+    evaluated = store.run(cached_from=trained, metrics={"acc": 0.95}, tags=later)
     told = store.ok("register", evaluated)
     assert (told["version"], told["already"], told["adds"]) == ("1", True, ["acc"])
-    assert told["entry"]["evidence"]["mlflow_run_id"] != evaluated
+    record = store.ok("show", "1")["record"]
+    assert (record["run_id"], record["made_by"]) == (evaluated, trained)
+    assert (record["commit"], record["dirty"]) == (COMMIT, False), "of the code that made it"
+    assert record["metrics"] == {"acc": 0.95, "loss": 0.1}
+    assert f"made by    {trained}" in store.mlp("show", "1").out
     store.ok("promote", "1")
     again = store.ok("register", store.run(cached_from=trained, metrics={"acc": 0.95}))
     assert (again["entry"]["number"], again["adds"]) == (told["entry"]["number"], [])

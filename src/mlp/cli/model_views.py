@@ -36,17 +36,19 @@ def registering(planned: "Registering", *, as_json: bool) -> None:
 def registered(planned: "Registering", entry: Entry, *, as_json: bool) -> None:
     """What was registered, or had been."""
     status = planned.evidence["status"]
-    if status != FINISHED:
+    if entry.evidence.get("status", FINISHED) != FINISHED:
         ended = "has not ended" if status == RUNNING else f"ended as {status}"
         render.note(
             f"run {planned.run_id[:8]} {ended}: the gate `{PROVENANCE}` will refuse this version"
         )
     again = planned.version is not None
     said = "is registered already as" if again else "is registered as"
+    maker = _maker(planned.evidence)
+    made = f", made by run {maker[:8]}," if maker else ""
     more = f"; this run adds {', '.join(planned.adds)}" if planned.adds else ""
     text = (
-        f"{planned.artifact.name} of run {planned.run_id[:8]} {said} version {entry.version}"
-        f" of {planned.model}{more}{_next(planned, entry)}"
+        f"{planned.artifact.name} of run {planned.run_id[:8]}{made} {said}"
+        f" version {entry.version} of {planned.model}{more}{_next(planned, entry)}"
     )
     document = {
         "model": planned.model,
@@ -58,6 +60,12 @@ def registered(planned: "Registering", entry: Entry, *, as_json: bool) -> None:
         "entry": _entry(entry),
     }
     render.document(document, text, as_json=as_json)
+
+
+def _maker(record: Mapping[str, Any]) -> str:
+    """The run that made the model, "" where that is the one that was registered."""
+    made_by = record.get("made_by", "")
+    return "" if made_by == record.get("run_id") else str(made_by)
 
 
 def _next(planned: "Registering", entry: Entry) -> str:
@@ -98,12 +106,14 @@ def version(shown: "listing.Shown", *, as_json: bool) -> None:
     found, record = shown.version, shown.record
     tags = found.tags
     run = record.get("run_id") or tags.get(VersionTag.RUN_ID) or found.run_id or "unknown"
+    maker = _maker(record)
     alias = f" ({', '.join(found.aliases)})" if found.aliases else ""
     lines = [
         f"version    {found.version} of {found.model}{alias}",
         f"lifecycle  {found.lifecycle}",
         f"registered {render.moment(found.created)}",
         f"run        {run}",
+        *([f"made by    {maker}"] if maker else []),
         f"commit     {tags.get(VersionTag.COMMIT, 'unknown')}"
         + (" with uncommitted changes" if tags.get(VersionTag.DIRTY) else ""),
         f"digest     {tags.get(VersionTag.DIGEST, 'none')}",

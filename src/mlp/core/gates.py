@@ -107,8 +107,9 @@ class Lineage:
     commit: str | None = None
     dirty: bool = False
     patch: bool = False  # the uncommitted changes are kept with the run
-    status: str = FINISHED  # of the run, in MLflow's word
+    status: str = FINISHED  # of the run that was registered, in MLflow's word
     data: Mapping[str, str | None] = field(default_factory=dict)
+    run_id: str = ""  # of the pipeline run that logged the model
 
 
 def provenance(made: Lineage) -> Gate:

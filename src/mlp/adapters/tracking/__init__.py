@@ -1,6 +1,6 @@
 """The door to MLflow: delivering events, reading runs back, logging models, its pages."""
 
-from mlp.adapters.tracking.connection import probe
+from mlp.adapters.tracking.connection import Refused, probe
 from mlp.adapters.tracking.delivery import Delivery
 from mlp.adapters.tracking.health import reachable
 from mlp.adapters.tracking.models import log_model
@@ -12,18 +12,21 @@ from mlp.adapters.tracking.reading import (
     artifact_text,
     find_run,
     list_runs,
+    pipeline_of,
     producer_of,
 )
 
 __all__ = [
     "Delivery",
     "NoSuchRun",
+    "Refused",
     "artifact_text",
     "backend",
     "experiment_page",
     "find_run",
     "list_runs",
     "log_model",
+    "pipeline_of",
     "probe",
     "producer_of",
     "reachable",

@@ -63,6 +63,22 @@ def producer_of(uri: str, experiment: str, fingerprint: str) -> RunRecord | None
         return _record(server.get_run(parent)) if parent else _record(runs[0])
 
 
+def pipeline_of(uri: str, run_id: str) -> RunRecord:
+    """The pipeline run that a run, by MLflow's id, is nested in, or itself; without its stages.
+
+    Raises Refused where one on the way up was deleted for good.
+    """
+    with translated(uri):
+        server = client(uri)
+        run = server.get_run(run_id)
+        while run.data.tags.get(Tag.KIND) != "pipeline":
+            parent = run.data.tags.get("mlflow.parentRunId")
+            if parent is None:
+                break
+            run = server.get_run(parent)
+        return _record(run)
+
+
 def _pipelines(experiment: str) -> str:
     name = experiment.replace("'", "")
     return f"tags.`{Tag.KIND}` = 'pipeline' and tags.`{Tag.EXPERIMENT}` = '{name}'"

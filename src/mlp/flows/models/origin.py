@@ -24,50 +24,40 @@ _CODE = (".py", ".ipynb", ".sh", ".r", ".jl", ".sql")
 class Origin:
     """A run with the models that it logged, and the states of its stages.
 
-    `makers` has, for each stage, MLflow's id of the stage's run that did the work: an earlier one
-    where the stage was cached. `lock` is the SHA-256 of the run's dvc.lock; `patch` says whether
-    its uncommitted changes are kept.
+    `makers` has, for each stage, the stage's run that did the work: one of an earlier pipeline run
+    where the stage was cached. `lock` is the SHA-256 of the run's dvc.lock.
     """
 
     run: RunRecord
     stages: Sequence[StageState]
     models: Sequence[LoggedModel]
-    makers: Mapping[str | None, str]
+    makers: Mapping[str | None, RunRecord]
     lock: str | None
-    patch: bool
-
-    @property
-    def lineage(self) -> Lineage:
-        """Its code and data, as far as they are known."""
-        tags = self.run.tags
-        return Lineage(
-            commit=tags.get(Tag.COMMIT) or None,
-            dirty=tags.get(Tag.DIRTY) == "true",
-            patch=self.patch,
-            status=self.run.status,
-            data={item.path: item.digest for stage in self.stages for item in _data(stage)},
-        )
 
     @property
     def metrics(self) -> dict[str, float]:
         """The metrics of the run, and of its stages where the run has none of that name."""
         found: dict[str, float] = {}
         for stage in self.run.stages:
-            found |= stage.metrics
+            found |= self._measured(stage)
         return found | dict(self.run.metrics)
 
     def evaluated(self, metric: str) -> dict[str, str | None]:
         """What the stage with the metric read beside code and the models of this run."""
         made = {item.path for stage in self.stages for item in stage.outs}
-        names = {s.stage for s in self.run.stages if metric in s.metrics}
+        names = {s.stage for s in self.run.stages if metric in self._measured(s)}
         stages = [stage for stage in self.stages if stage.name in names]
         trained = self._training()
         own = {item.path for stage in trained for item in stage.outs} & made
         return {i.path: i.digest for stage in stages for i in _data(stage) if i.path not in own}
 
+    def _measured(self, stage: RunRecord) -> dict[str, float]:
+        """The metrics of a stage, also those that it logged when it did the work."""
+        return {**self.makers[stage.stage].metrics, **stage.metrics}
+
     def _training(self) -> list[StageState]:
         logged = {model.run_id for model in self.models}
-        names = {stage for stage, maker in self.makers.items() if maker in logged}
+        names = {stage for stage, maker in self.makers.items() if maker.mlflow_id in logged}
         return [stage for stage in self.stages if stage.name in names]
 
 
@@ -81,15 +71,15 @@ def find(project: Project, reference: str) -> Origin:
     run = tracking_stores.find_run(project, reference)
     makers = {stage.stage: _maker(uri, experiment, stage) for stage in run.stages}
     text = tracking.artifact_text(uri, run, runs.STAGES)
-    dirty = run.tags.get(Tag.DIRTY) == "true"
     lock = tracking.artifact_text(uri, run, runs.LOCK_AFTER)
     return Origin(
         run,
         recorded.stages(text) if text else (),
-        registry.logged_models(uri, dict.fromkeys((run.mlflow_id, *makers.values()))),
+        registry.logged_models(
+            uri, dict.fromkeys((run.mlflow_id, *(maker.mlflow_id for maker in makers.values())))
+        ),
         makers,
         hashlib.sha256(lock.encode(errors="surrogateescape")).hexdigest() if lock else None,
-        bool(dirty and tracking.artifact_text(uri, run, runs.PATCH)),
     )
 
 
@@ -119,21 +109,40 @@ def choose(origin: Origin, artifact: str | None) -> LoggedModel:
     )
 
 
+def lineage(project: Project, found: Origin, logged: LoggedModel) -> Lineage:
+    """What a model was made from: its code is that of the run that logged it, an earlier one where
+    its stage was unchanged; its data, those of all stages, are the same in both."""
+    uri = project.tracking_uri
+    try:
+        maker = tracking.pipeline_of(uri, logged.run_id)
+    except tracking.Refused:  # it was deleted
+        maker = found.run
+    dirty = maker.tags.get(Tag.DIRTY) == "true"
+    return Lineage(
+        commit=maker.tags.get(Tag.COMMIT) or None,
+        dirty=dirty,
+        patch=bool(dirty and tracking.artifact_text(uri, maker, runs.PATCH)),
+        status=found.run.status,
+        data={item.path: item.digest for stage in found.stages for item in _data(stage)},
+        run_id=maker.run_id,
+    )
+
+
 def params_text(params: Mapping[str, str], limit: int) -> str:
     """The params as JSON for a tag, or where to find them if that is too long for one."""
     text = json.dumps(dict(params), sort_keys=True)
     return text if len(text) <= limit else json.dumps({"too many for a tag": "see the run"})
 
 
-def _maker(uri: str, experiment: str, stage: RunRecord) -> str:
-    """MLflow's id of the run that did the work of a stage; its own where that was deleted."""
+def _maker(uri: str, experiment: str, stage: RunRecord) -> RunRecord:
+    """The run that did the work of a stage; its own where that was deleted."""
     made_by = stage.tags.get(Tag.CACHED_FROM)
     if made_by is None:
-        return stage.mlflow_id
+        return stage
     try:
-        return tracking.find_run(uri, experiment, made_by).mlflow_id
+        return tracking.find_run(uri, experiment, made_by)
     except (UsageError, ConfigurationError):
-        return stage.mlflow_id
+        return stage
 
 
 def _data(stage: StageState) -> Iterable[DataItem]:

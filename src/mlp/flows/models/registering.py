@@ -12,7 +12,7 @@ from mlp.adapters import digests
 from mlp.adapters.tracking import registry
 from mlp.core.digests import combined
 from mlp.core.errors import ConfigurationError
-from mlp.core.gates import signature_of
+from mlp.core.gates import Lineage, signature_of
 from mlp.core.ledger import CHAMPION, Action, Entry
 from mlp.core.registry import (
     MODEL_MADE,
@@ -70,14 +70,15 @@ def plan(project: Project, run: str, artifact: str | None = None) -> Plan:
         digest = combined(files)
         entries = model.entries()
         version = _registered(model, entries, logged, digest)
-        evidence = _evidence(found, logged, digest, files)
+        lineage = origin.lineage(project, found, logged)
+        evidence = _evidence(found, logged, lineage, files)
         return Plan(
             model.name,
             found.run.run_id,
             logged,
             digest,
             files,
-            _tags(found, digest),
+            _tags(found, lineage, digest),
             evidence,
             version,
             model.aliases().get(CHAMPION),
@@ -152,7 +153,7 @@ def _check(folder: Path, logged: LoggedModel) -> None:
             f"the model {logged.name!r} has no signature: MLflow could not infer one from its input"
             " example",
             fix="the log of the stage has MLflow's reason (missing values in a column of integers"
-            " are a usual one: make it float64); change the example, then run again",
+            " or booleans are a usual one: make it float64); change the example, then run again",
         )
     if lacks:
         raise ConfigurationError(
@@ -173,8 +174,7 @@ def _registered(
     return None
 
 
-def _tags(found: Origin, digest: str) -> dict[str, str]:
-    made = found.lineage
+def _tags(found: Origin, made: Lineage, digest: str) -> dict[str, str]:
     data = json.dumps(dict(made.data), sort_keys=True)
     tags = {
         VersionTag.DIGEST: digest,
@@ -190,13 +190,13 @@ def _tags(found: Origin, digest: str) -> dict[str, str]:
 
 
 def _evidence(
-    found: Origin, logged: LoggedModel, digest: str, files: dict[str, str]
+    found: Origin, logged: LoggedModel, made: Lineage, files: dict[str, str]
 ) -> dict[str, Any]:
-    made = found.lineage
     return {
-        "digest": digest,
+        "digest": combined(files),
         "files": files,
         "run_id": found.run.run_id,
+        "made_by": made.run_id,
         "status": found.run.status,
         "mlflow_run_id": logged.run_id,
         "artifact": logged.name,
