@@ -122,6 +122,20 @@ def test_labels_of_no_class_that_was_predicted_are_counted(project: Project) -> 
     assert "1 label is of no class that any version has predicted, such as 'zebra'" in done.out
 
 
+def test_a_label_of_a_class_that_is_a_text_stays_one(project: Project) -> None:
+    """In CSV 101 and "101" are the same; what `prediction = label` compares is JSON."""
+    answer = b'{"predictions": ["101", 7]}'
+    journal = Journal(journal_of(project), "demo")
+    journal.append(served("t", request=b'{"instances": [[1], [2]]}', response=answer))
+    project.write({"classes.csv": "request_id,label,row\nt,101,0\nt,7,1\n"})
+    assert project.call("predictions", "label", "classes.csv").out == "2 labels taken\n"
+    sql = "SELECT label, prediction = label AS hit FROM labelled ORDER BY row"
+    assert project.call("predictions", "query", sql, "--json").document["rows"] == [
+        {"label": '"101"', "hit": True},
+        {"label": "7", "hit": True},
+    ]
+
+
 def test_a_file_without_labels_is_refused_with_what_it_has(project: Project) -> None:
     head = "request_id,label,row\n"
     files = {

@@ -35,6 +35,8 @@ def test_probabilities_stand_for_the_positions_of_their_classes() -> None:
     assert classes(["[0.2, 0.5, 0.3]"]) == {0.0, 1.0, 2.0}
     assert classes(["a", "b", "a"]) == {"a", "b"}
     assert classes(str(number / 7) for number in range(5000)) == frozenset(), "no classes"
+    assert classes(["0.25", "0.5", "1"]) == frozenset(), "scores are no classes"
+    assert classes(["0.5", "x"]) == {0.5, "x"}
 
 
 @given(st.text() | st.integers().map(str) | st.floats().map(str) | st.sampled_from(["1e3", "0.10"]))

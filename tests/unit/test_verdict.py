@@ -291,6 +291,17 @@ def test_labels_of_no_class_that_was_predicted_are_told() -> None:
     assert not any("of no class" in note for note in judged(log).notes)
 
 
+def test_what_compares_no_classes_knows_no_strange_labels() -> None:
+    """Numbers differ from what was predicted, and a probability is not the label."""
+    log = world(6000, 4)
+    score = np.random.default_rng(5).integers(1, 100, 6000) / 100
+    scored = dataclasses.replace(log, prediction=score.astype(object), probability=score[:, None])
+    for metric in ("mae", "rmse", "auc", "conversion"):
+        assert not any("of no class" in note for note in judged(scored, metric=metric).notes)
+    guarded = judged(scored, metric="auc", guards={"accuracy": Guard(min=0.1)})
+    assert any("6000 labels are of no class" in note for note in guarded.notes)
+
+
 def test_what_followed_from_an_answer_cannot_be_asked_of_a_shadow() -> None:
     now = Traffic("1", "2", 0.5, shadow=True)
     question = Question("m", metrics.find("conversion"), True, now, (), 1.0, None)

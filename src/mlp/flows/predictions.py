@@ -1,6 +1,6 @@
 """The log of predictions: what is in it, labels for it, and bringing journals to it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -158,11 +158,13 @@ def label(project: Project, path: Path) -> Labelling:
     with opened(project, path) as log:
         label_files.attach(log, path)
         unknown, empty = label_files.counts(log)
-        strange = _strange(project, log, path)
+        predicted = _predicted(project, log)
+        strange = _strange(predicted, log, path)
+        names = {text for text, is_text in predicted.items() if is_text}
         told = 0
         writing = Journal(journal(project), project.model.name)
         try:
-            for batch in label_files.batches(log, path):
+            for batch in label_files.batches(log, path, names):
                 if not writing.label(batch):
                     raise writing.trouble or OSError("no room for labels")
                 told += len(batch)
@@ -171,15 +173,22 @@ def label(project: Project, path: Path) -> Labelling:
     return Labelling(told, unknown, empty, sum(strange.values()), next(iter(strange), ""))
 
 
-def _strange(project: Project, log: "DuckDBPyConnection", path: Path) -> Mapping[str, int]:
-    """How often labels come that are of no class which any version has predicted, by label."""
+def _predicted(project: Project, log: "DuckDBPyConnection") -> Mapping[str, bool]:
+    """What all versions have predicted, where that are classes; see `label_files.predicted`."""
     from mlp.adapters.predictions import label_files
-    from mlp.core.statistics import outcomes
 
     model = project.model
     if model.task != "classification":
         return {}
-    known = outcomes.classes(label_files.predicted(log, model.name, model.prediction))
+    return label_files.predicted(log, model.name, model.prediction)
+
+
+def _strange(predicted: Iterable[str], log: "DuckDBPyConnection", path: Path) -> Mapping[str, int]:
+    """How often labels come that are of no class which any version has predicted, by label."""
+    from mlp.adapters.predictions import label_files
+    from mlp.core.statistics import outcomes
+
+    known = outcomes.classes(predicted)
     labels = label_files.distinct(log, path) if known else {}
     return {text: count for text, count in labels.items() if outcomes.outcome(text) not in known}
 

@@ -1,7 +1,7 @@
 """Labels from a file: CSV, JSON lines or Parquet with request_id, label and, optionally, row."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 _BATCH = 1000  # labels in one record of the journal
 _MOST_PREDICTED = 5000  # different predictions; more are no classes
 _READERS = {
-    ".csv": "read_csv({}, all_varchar=true, header=true)",
+    # Guessed, quotes could be those of a label: 'a' would become a.
+    ".csv": """read_csv({}, all_varchar=true, header=true, quote='"', escape='"', comment='')""",
     ".jsonl": "read_json({}, format='newline_delimited', maximum_depth=1)",
     ".parquet": "read_parquet({})",
 }
@@ -68,12 +69,20 @@ def attach(log: "DuckDBPyConnection", path: Path) -> None:
         )
 
 
-def batches(log: "DuckDBPyConnection", path: Path) -> Iterator[Sequence[Label]]:
-    """The labels of `told`, those that are empty left out."""
+def batches(
+    log: "DuckDBPyConnection", path: Path, names: Collection[str] = ()
+) -> Iterator[Sequence[Label]]:
+    """The labels of `told`, those that are empty left out.
+
+    `names` are classes that are texts: a label 101 of a class "101" is a text, too.
+    """
     value = _of_parquet if path.suffix.lower() == ".parquet" else of_text
     log.execute("SELECT request_id, row, label FROM told WHERE label IS NOT NULL")
     while found := log.fetchmany(_BATCH):
-        yield [Label(request_id, value(label), row) for request_id, row, label in found]
+        yield [
+            Label(request_id, str(label) if str(label) in names else value(label), row)
+            for request_id, row, label in found
+        ]
 
 
 def counts(log: "DuckDBPyConnection") -> tuple[int, int]:
@@ -95,15 +104,17 @@ def distinct(log: "DuckDBPyConnection", path: Path) -> dict[str, int]:
     return {_written(value(label)): count for label, count in found}
 
 
-def predicted(log: "DuckDBPyConnection", model: str, column: str | None) -> list[str]:
-    """The different predictions of all versions of a model, as texts."""
-    text = "prediction->>'$'" if column is None else f"prediction->>{json_path(column)}"
+def predicted(log: "DuckDBPyConnection", model: str, column: str | None) -> dict[str, bool]:
+    """The different predictions of all versions of a model as texts, and whether each is a text in
+    the answers, too."""
+    path = "'$'" if column is None else json_path(column)
     found = log.execute(
-        f"SELECT DISTINCT {text} AS said FROM predictions WHERE model = ? AND said IS NOT NULL"
+        f"SELECT prediction->>{path} AS said, bool_and(json_type(prediction, {path}) = 'VARCHAR')"
+        " FROM predictions WHERE model = ? AND said IS NOT NULL GROUP BY said"
         f" LIMIT {_MOST_PREDICTED}",
         [model],
     ).fetchall()
-    return [said for (said,) in found]
+    return dict(found)
 
 
 def _written(label: Any) -> str:

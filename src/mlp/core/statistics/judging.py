@@ -14,7 +14,7 @@ from mlp.core.statistics import assignment, comparison, guards, sequential, sums
 from mlp.core.statistics.arms import Arms, Log
 from mlp.core.statistics.comparison import Compared, Plan
 from mlp.core.statistics.estimates import CHALLENGER, CHAMPION
-from mlp.core.statistics.metrics import Metric
+from mlp.core.statistics.metrics import METRICS, Metric, canonical
 from mlp.core.statistics.outcomes import MOST_CLASSES
 from mlp.core.statistics.rows import Rows
 from mlp.core.statistics.sums import Sums
@@ -101,7 +101,7 @@ def judge(log: Log, question: Question, ab: Ab, seed: int = 0) -> Verdict:
         because=because,
         reason=reason,
         needs=_needs(found, compared, because),
-        notes=_notes(log, arms, question),
+        notes=_notes(log, arms, question, ab),
     )
 
 
@@ -162,7 +162,7 @@ def _needs(found: Findings, compared: Compared, because: Because) -> Needs | Non
     return Needs(more[0], more[1], effect, basis)
 
 
-def _notes(log: Log, arms: Arms, question: Question) -> tuple[str, ...]:
+def _notes(log: Log, arms: Arms, question: Question, ab: Ab) -> tuple[str, ...]:
     notes = []
     left_out = len(log.time) - len(arms.arm)
     if left_out:
@@ -180,7 +180,9 @@ def _notes(log: Log, arms: Arms, question: Question) -> tuple[str, ...]:
             f"{keyless} of {len(arms.arm)} rows have no user's key: each such request counts as a "
             f"user of its own"
         )
-    if strange := _strange_labels(log):
+    guarded = (METRICS.get(canonical(name)) for name in ab.guards)
+    counted = any(metric and metric.counted for metric in (question.metric, *guarded))
+    if counted and (strange := _strange_labels(log)):
         notes.append(strange)
     unequal = _unequal_labels(arms)
     if unequal:

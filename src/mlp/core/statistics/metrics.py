@@ -25,7 +25,8 @@ class Metric:
 
     `mean`: it is a mean over rows, so the plain interval needs no bootstrap. `served`: it is about
     what followed from the answer, so a version that only shadows cannot be measured by it, and a
-    row needs no prediction. `scored`: it is computed from probabilities.
+    row needs no prediction. `scored`: it is computed from probabilities. `counted`: it counts the
+    rows in which label and prediction are the same class.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Metric:
     mean: bool = True
     served: bool = False
     scored: bool = False
+    counted: bool = False
 
 
 def find(name: str) -> Metric:
@@ -221,16 +223,20 @@ def _r2(rows: Rows, _: Positive) -> Statistic:
     return Sums.of(rows, columns, sums.determination)
 
 
+def _counting(name: str, of: Callable[[Rows, Positive], Statistic]) -> Metric:
+    return Metric(name, "maximize", of, mean=False, counted=True)
+
+
 METRICS: Mapping[str, Metric] = {
     metric.name: metric
     for metric in (
-        Metric("accuracy", "maximize", _accuracy),
-        Metric("precision", "maximize", _of_positive("precision", _precision), mean=False),
-        Metric("recall", "maximize", _of_positive("recall", _recall), mean=False),
-        Metric("f1", "maximize", _of_positive("f1", _f1), mean=False),
-        Metric("precision_macro", "maximize", _macro(_precision), mean=False),
-        Metric("recall_macro", "maximize", _macro(_recall), mean=False),
-        Metric("f1_macro", "maximize", _macro(_f1), mean=False),
+        Metric("accuracy", "maximize", _accuracy, counted=True),
+        _counting("precision", _of_positive("precision", _precision)),
+        _counting("recall", _of_positive("recall", _recall)),
+        _counting("f1", _of_positive("f1", _f1)),
+        _counting("precision_macro", _macro(_precision)),
+        _counting("recall_macro", _macro(_recall)),
+        _counting("f1_macro", _macro(_f1)),
         Metric("auc", "maximize", _auc, mean=False, scored=True),
         Metric("log_loss", "minimize", _log_loss, scored=True),
         Metric("brier", "minimize", _brier, scored=True),

@@ -31,8 +31,8 @@ def outcome(text: str) -> Outcome:
 def classes(predictions: Iterable[str]) -> frozenset[Outcome]:
     """The classes that predictions are of, as `outcome` has them.
 
-    A list of several numbers has the probabilities of classes 0, 1, …; empty where there are so
-    many that they are no classes.
+    A list of several numbers has the probabilities of classes 0, 1, …. Empty where they are no
+    classes: so many, or numbers that are not whole, which are scores.
     """
     found: set[Outcome] = set()
     for text in predictions:
@@ -43,6 +43,9 @@ def classes(predictions: Iterable[str]) -> frozenset[Outcome]:
             found.add(outcome(text))
         if len(found) > MOST_CLASSES:
             return frozenset()
+    numbers = [value for value in found if isinstance(value, float)]
+    if len(numbers) == len(found) and not all(map(float.is_integer, numbers)):
+        return frozenset()
     return frozenset(found)
 
 
