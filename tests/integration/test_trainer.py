@@ -180,14 +180,17 @@ def test_what_is_no_number_does_not_end_a_training(
         monkeypatch.setenv(f"MLP_{name}", value)
     made = mlp.trainer(max_epochs=1, **QUIET)
     for loss in (torch.tensor(1.5), 0.5):
-        made.logger.log_metrics({"loss": loss, "words": "many", "rows": torch.ones(2)})
+        given = {"loss": loss, "words": "many", "rows": torch.ones(2), "epoch": torch.ones(2)}
+        made.logger.log_metrics(given)
     events = [event for file in journal.files(str(tmp_path / "events")) for event in read(file)]
     assert [(e.data["step"], e.data["values"]) for e in events] == [
         (0, {"loss": 1.5}),
         (1, {"loss": 0.5}),
     ]
     told = [record.message for record in caplog.records if record.name == "mlp"]
-    assert [message.split(" is ")[0] for message in told] == ["metric words", "metric rows"]
+    assert [message.split(" is ")[0] for message in told] == [
+        f"metric {name}" for name in ("words", "rows", "epoch")
+    ]
 
 
 def read(file: str) -> list[Any]:

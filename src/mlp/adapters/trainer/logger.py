@@ -29,10 +29,11 @@ def run_logger(placement: Placement, log: Log, hparams: LogHparams | None) -> An
             if rank_zero_only.rank != 0:
                 return
             # Lightning adds the epoch to every step: without repeats the run is half the size.
-            epoch = metrics.get("epoch", self._epoch)
-            repeated = epoch == self._epoch
-            self._epoch = epoch
-            values = {k: v for k, v in metrics.items() if not (repeated and k == "epoch")}
+            values, epoch = dict(metrics), metrics.get("epoch")
+            if isinstance(epoch, int | float):
+                if epoch == self._epoch:
+                    del values["epoch"]
+                self._epoch = epoch
             if values:
                 log(values, step)
 
