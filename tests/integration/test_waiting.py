@@ -42,7 +42,8 @@ def test_a_command_that_gets_no_answer_says_whom_it_asks(
     )
     keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_DEFAULT_REGION": "here"}
     process = project.start(*command.split(), KUBECONFIG=f"{project.root}/kubeconfig", **keys)
-    assert process.stderr.readline().decode().startswith(f"waiting for {what}")
+    first = process.stderr.readline().decode()
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     project.stop_recorders()
+    assert first.startswith(f"waiting for {what}")

@@ -19,8 +19,11 @@ def held(path: Path, *, wait: bool = False) -> Iterator[bool]:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         try:
-            with waiting_for(f"another process, which has {path}"):
-                fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            if wait:
+                with waiting_for(f"another process, which has {path}"):
+                    fcntl.flock(descriptor, fcntl.LOCK_EX)
+            else:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             yield False
             return

@@ -109,7 +109,7 @@ def _made_by(state: StageState, files: Iterable[str]) -> list[str]:
 
 def _size(path: Path) -> int:
     files = path.rglob("*") if path.is_dir() else [path]
-    return sum(file.stat().st_size for file in files)
+    return sum(file.stat().st_size for file in files if file.is_file())
 
 
 def _rows(path: Path) -> list[dict[str, float]]:

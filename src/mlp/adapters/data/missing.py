@@ -57,7 +57,7 @@ def refuse_inputs(stage: "Stage", error: Exception) -> None:
 
 @contextmanager
 def fetching(stage: "Stage") -> Iterator[None]:
-    """Say of data that is not made by a stage where it was to come from, and did not."""
+    """Raise RemoteError, naming the source, where data that no stage makes cannot be fetched."""
     from dvc.exceptions import DvcException
     from dvc.lock import LockError
 
@@ -75,7 +75,7 @@ def fetching(stage: "Stage") -> Iterator[None]:
                 " follows one that has changed",
             )
         else:
-            message, fix = f"cannot fetch {names}", "`dvc push` it where it was added"
+            message, fix = f"DVC does not have {names}", "`dvc push` it where it was added"
         raise RemoteError(message, fix=fix, cause=chain(e)) from e
 
 
