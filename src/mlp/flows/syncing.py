@@ -16,6 +16,7 @@ from mlp.flows.project import Project
 _POLL_S = 0.05
 # Reading commands wait so long for a run that has just ended; it is usually a second or two.
 _CATCH_UP_S = 20.0
+_SYNC_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +36,19 @@ class Synced:
     refused: Mapping[str, Sequence[str]]
 
 
-def sync(project: Project, seconds: float = 3600.0) -> Synced:
-    """Deliver every run that has ended, for at most so long; returns what became of each."""
+def sync(project: Project) -> Synced:
+    """Deliver every run that has ended; returns what became of each."""
+    delivered, left = _deliver(project, _SYNC_S)
+    return Synced(delivered, left, recording.refused(project.layout))
+
+
+def catch_up(project: Project) -> Sequence[Left]:
+    """Let runs that have just ended arrive before something is read; returns what is left."""
+    return _deliver(project, _CATCH_UP_S)[1]
+
+
+def _deliver(project: Project, seconds: float) -> tuple[list[str], list[Left]]:
+    """Deliver for at most so long; returns the runs that MLflow has all of now, and the others."""
     waiting = [RunLayout(path) for path in recording.undelivered(project.layout)]
     ended = [run for run in waiting if not lock.is_held(run.alive)]
     until = time.monotonic() + seconds
@@ -55,12 +67,7 @@ def sync(project: Project, seconds: float = 3600.0) -> Synced:
         for run in ended
         if run.run_id not in done
     ]
-    return Synced(done, left, recording.refused(project.layout))
-
-
-def catch_up(project: Project) -> Sequence[Left]:
-    """Let runs that have just ended arrive before something is read; returns what is left."""
-    return sync(project, _CATCH_UP_S).left
+    return done, left
 
 
 def _at_work(runs: Sequence[RunLayout]) -> bool:
