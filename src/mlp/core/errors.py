@@ -92,6 +92,16 @@ class StageFailed(UserCodeError):  # noqa: N818 - what happened, in the pipeline
         self.status = status
 
 
+def links(error: BaseException | None, *, contexts: bool = False) -> list[BaseException]:
+    """An error and what it was raised from, each once, the outermost first: whoever raised them may
+    have closed a circle. With `contexts` also what was being handled, where no cause is given."""
+    found: list[BaseException] = []
+    while error is not None and error not in found:
+        found.append(error)
+        error = error.__cause__ or (error.__context__ if contexts else None)
+    return found
+
+
 def words(error: MlpError) -> dict[str, Any]:
     """An error as another process reads it with `from_words`."""
     names = ("message", "fix", "cause", "exit_code")

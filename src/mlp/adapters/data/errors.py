@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from mlp.adapters.data import values
-from mlp.core.errors import ConfigurationError, RemoteError, StageFailed, UsageError
+from mlp.core.errors import ConfigurationError, RemoteError, StageFailed, UsageError, links
 
 
 @contextmanager
@@ -66,8 +66,4 @@ def _yaml_fix(message: str) -> str:
 
 def chain(error: BaseException | None) -> str:
     """The messages of an error and of all that caused it, the outermost first."""
-    links: list[BaseException] = []
-    while error is not None and error not in links:  # whoever made it may have closed a circle
-        links.append(error)
-        error = error.__cause__
-    return "\n".join(dict.fromkeys(filter(None, map(str, links))))
+    return "\n".join(dict.fromkeys(filter(None, map(str, links(error)))))

@@ -15,6 +15,7 @@ from mlp.core.errors import (
     RemoteError,
     Unavailable,
     from_os_error,
+    links,
 )
 from mlp.core.patience import waiting_for
 
@@ -42,15 +43,17 @@ def storage_translated(url: str) -> Iterator[None]:
         with _overheard(heard), waiting_for(f"the DVC remote {url}"):
             yield
     except Exception as e:
-        known = meaning(heard if isinstance(e, MlpError) else [*_links(e), *heard], url)
+        known = meaning(
+            heard if isinstance(e, MlpError) else [*links(e, contexts=True), *heard], url
+        )
         if known is None:
             raise
         raise known from e
 
 
-def meaning(links: list[BaseException], url: str) -> MlpError | None:
+def meaning(errors: list[BaseException], url: str) -> MlpError | None:
     """What an error and its causes say of the storage at `url`; None where they do not."""
-    for error in links:
+    for error in errors:
         cause = str(error) or type(error).__name__
         if isinstance(error, ImportError):
             return missing_package(url, error)
@@ -75,15 +78,6 @@ def meaning(links: list[BaseException], url: str) -> MlpError | None:
     return None
 
 
-def _links(error: BaseException | None) -> list[BaseException]:
-    """An error and what led to it, each once: the outermost first."""
-    links: list[BaseException] = []
-    while error is not None and error not in links:
-        links.append(error)
-        error = error.__cause__ or error.__context__
-    return links
-
-
 @contextmanager
 def _overheard(heard: list[BaseException]) -> Iterator[None]:
     """Collect the exceptions that DVC logs in the block instead of raising them."""
@@ -91,7 +85,7 @@ def _overheard(heard: list[BaseException]) -> Iterator[None]:
     class Listener(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             if record.exc_info and record.exc_info[1] is not None:
-                heard.extend(_links(record.exc_info[1]))
+                heard.extend(links(record.exc_info[1], contexts=True))
 
     listener = Listener(logging.ERROR)
     loggers = [logging.getLogger(name) for name in ("dvc", "dvc_data", "dvc_objects")]
