@@ -612,14 +612,16 @@ def test_on_a_terminal_each_value_is_asked_for(answering: Project) -> None:
 # --- what pods share with this machine ----------------------------------------------------------
 
 
-def test_credentials_become_a_secret_and_are_written_nowhere_else(
-    answering: Project,
-    made: Made,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+@pytest.fixture
+def keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Credentials in this machine's variables."""
     for name, value in KEYS.items():
         monkeypatch.setenv(name, value)
+
+
+def test_credentials_become_a_secret_and_are_written_nowhere_else(
+    answering: Project, made: Made, keys: None, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert call([*ADD, "--make-secret", "keys", "--dry-run"]) == 0
     assert made == []
     assert call([*ADD, "--make-secret", "keys"]) == 0
@@ -634,13 +636,8 @@ def test_credentials_become_a_secret_and_are_written_nowhere_else(
 
 
 def test_a_script_gets_the_command_that_makes_the_secret_without_its_values(
-    answering: Project,
-    made: Made,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    answering: Project, made: Made, keys: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name, value in KEYS.items():
-        monkeypatch.setenv(name, value)
     shown = document(capsys, *ADD, "--namespace", "other")
     assert shown["section"]["secrets"] == ["s3-credentials"]
     command = "kubectl create secret generic s3-credentials --namespace other --context here"

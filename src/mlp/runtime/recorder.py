@@ -150,7 +150,7 @@ def _connect(run: RunLayout, progress: Progress) -> "Delivery":
 
     header = json.loads(run.header.read_text(encoding="utf-8"))
     uri = _tracking_uri(header["tracking_uri"], run)
-    # Two recorders that make the tables of one SQLite file at once break each other's work.
+    # The first recorder of a project makes its experiment; two at once would both try.
     with lock.held(run.path.parent / "connect.lock", wait=True):
         return Delivery(
             uri,

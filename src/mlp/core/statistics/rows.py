@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlp.core.errors import ConfigurationError
+from mlp.core.statistics.outcomes import outcome
 
 Array = NDArray[Any]
 
@@ -69,7 +70,7 @@ def positive(found: Classes, metric: str, wanted: str | None) -> int:
     """
     if wanted is not None:
         texts = [_text(name) for name in found.names]
-        number = _text(_number(wanted))
+        number = _text(outcome(wanted))
         for text in (wanted, number):
             if text in texts:
                 return texts.index(text)
@@ -86,13 +87,6 @@ def _absent(wanted: str, have: Sequence[str]) -> int:
     raise ConfigurationError(
         f"ab.positive is {wanted!r}, which is no class of the log (have: {', '.join(have)})"
     )
-
-
-def _number(text: str) -> object:
-    try:
-        return float(text)
-    except ValueError:
-        return {"true": 1.0, "false": 0.0}.get(text.lower(), text)
 
 
 def _text(name: object) -> str:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from mlp.adapters.state import Conflict
 from mlp.adapters.tracking import registry
-from mlp.core.errors import GateRefused, MlpError, from_words
+from mlp.core.errors import GateRefused, MlpError, from_words, words
 from mlp.core.ledger import CHALLENGER, CHAMPION, Action, Entry
 from mlp.core.promotion import (
     AGAINST,
@@ -122,8 +122,7 @@ def _after_the_alias(model: Opened, alias: str, target: str | None) -> Iterator[
             f"{e.message}; the alias has changed: the {alias} of {model.name!r} is {is_now} now,"
             " and the next command writes it down"
         )
-        words = {"message": message, "fix": e.fix, "cause": e.cause, "exit_code": e.exit_code}
-        raise from_words(words) from e
+        raise from_words({**words(e), "message": message}) from e
 
 
 def _when(at: float) -> str:
