@@ -116,7 +116,11 @@ def test_two_versions_answer_september_and_its_labels_compare_them(flights: Proj
         registered = flights.mlp("models", "register", run)
         assert registered.code == 0, registered.err
     assert flights.mlp("models", "promote", "1").code == 0
-    refused = flights.mlp("models", "promote", "2")
+    # `mlp train` measured nothing on the test months; with that accepted, the two are compared.
+    unmeasured = flights.mlp("models", "promote", "2")
+    assert unmeasured.code == 4 and "`mlp run` evaluates the model" in unmeasured.err
+    accepted = ("--accept", "metrics", "--reason", "measured on August")
+    refused = flights.mlp("models", "promote", "2", *accepted)
     assert refused.code == 4 and "champion: refused: worse by" in refused.err, refused.err
     assert flights.mlp("models", "promote", "2", "--to", "challenger").code == 0
     assert flights.mlp("ab", "share", "0.5").code == 0
