@@ -91,7 +91,7 @@ class Counted:
         peak = 0.0
         for line in self._file.read_text(encoding="utf-8").splitlines():
             process = json.loads(line)
-            if "mlp.runtime.recorder" in process["command"]:
+            if "mlp.runtime.runs.recorder" in process["command"]:
                 continue
             requests.update(process["requests"])
             peak = max(peak, process["mb"])
@@ -189,8 +189,8 @@ def _await_unschedulable(place: Place) -> None:
 def _results(place: Place, directory: Path, arrivals: Arrivals) -> None:
     """Leave for every job of mlp's the result that its first pod would leave."""
     from mlp.adapters import data
-    from mlp.core import job as jobs
-    from mlp.core.job import JobSpec
+    from mlp.core.launch import job_spec as jobs
+    from mlp.core.launch.job_spec import JobSpec
 
     storage = data.storage(directory)
     done: set[str] = set()

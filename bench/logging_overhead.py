@@ -25,7 +25,7 @@ import torch
 from turns import figure
 
 from mlp.adapters import trainer as door
-from mlp.adapters.journal import Journal
+from mlp.adapters.base.event_file import Journal
 
 _QUIET = {
     "enable_checkpointing": False,

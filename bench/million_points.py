@@ -70,7 +70,7 @@ class PeakMemory:
     def _look(self, process: Path) -> None:
         try:
             command = (process / "cmdline").read_bytes()
-            if b"mlp.runtime.recorder" not in command or self._directory not in command:
+            if b"mlp.runtime.runs.recorder" not in command or self._directory not in command:
                 return
             status = (process / "status").read_text()
         except OSError:

@@ -39,8 +39,8 @@ class Project:
         import pandas as pd
         from sklearn.dummy import DummyRegressor
 
-        from mlp.adapters import digests
-        from mlp.core.registry import VersionTag
+        from mlp.adapters.base import folder_digests
+        from mlp.core.models.model_version import VersionTag
 
         self.root = root
         serve = {"port": 0, "workers": 2, "log": None}
@@ -57,7 +57,7 @@ class Project:
                 logged = mlflow.sklearn.log_model(model, name="model", input_example=table[:1])
             made = mlflow.register_model(logged.model_uri, _MODEL)
             place = Path(mlflow.artifacts.download_artifacts(logged.model_uri))
-            digest = digests.of(place)
+            digest = folder_digests.of(place)
             self.client.set_model_version_tag(_MODEL, made.version, VersionTag.DIGEST, digest)
         self.champion("1")
 

@@ -1,13 +1,13 @@
 """Write mlp/values.schema.json: the chart's own values, and of the server's what mlp knows.
 
-Run it after a change of `core/serving.py` or of the values; a test compares.
+Run it after a change of `core/serving/serve_section.py` or of the values; a test compares.
 """
 
 import json
 from pathlib import Path
 from typing import Any
 
-from mlp.core.serving import ServeSpec
+from mlp.core.serving.serve_section import ServeSpec
 
 PLACE = Path(__file__).parent / "mlp" / "values.schema.json"
 # What the chart decides itself.

@@ -21,8 +21,8 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from mlp.cli import main
-from mlp.core.runs import Tag
-from mlp.runtime import recorder
+from mlp.core.runs.recorded_run import Tag
+from mlp.runtime.runs import recorder
 from tests import commands
 
 BIN = Path(sys.executable).parent
@@ -187,7 +187,7 @@ class Project:
         for process in Path("/proc").glob("[0-9]*"):
             try:
                 command = (process / "cmdline").read_bytes()
-                if b"mlp.runtime.recorder" in command and os.fsencode(self.root) in command:
+                if b"mlp.runtime.runs.recorder" in command and os.fsencode(self.root) in command:
                     select.select([os.pidfd_open(int(process.name))], [], [])
             except (FileNotFoundError, ProcessLookupError):
                 continue
@@ -199,7 +199,7 @@ class Project:
                 command = path.read_text()
             except OSError:
                 continue
-            if "mlp.runtime.recorder" in command and f"{self.root}/" in command:
+            if "mlp.runtime.runs.recorder" in command and f"{self.root}/" in command:
                 os.kill(int(path.parent.name), signal.SIGKILL)
         self.await_recorders()
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from mlp.adapters import lock
+from mlp.adapters.base import lock
 from tests.conftest import BIN
 
 SOURCE = Path(__file__).parents[2]

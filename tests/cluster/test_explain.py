@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from mlp.adapters.cluster import Cluster, observe
-from mlp.core import job as jobs
-from mlp.core.explanation import Explanation, State, explain
-from mlp.core.targets import Build, KubernetesTarget
+from mlp.core.explain.explanation import Explanation, State, explain
+from mlp.core.launch import job_spec as jobs
+from mlp.core.launch.targets_section import Build, KubernetesTarget
 from tests.cluster.conftest import PATIENCE_S, RESTRICTED, Namespace, await_
 
 pytestmark = pytest.mark.cluster
@@ -75,7 +75,7 @@ def make(
 
 
 def reports(phase: str, message: str, code: int | None, *log: str) -> str:
-    """A script that ends as `mlp.runtime.worker` does."""
+    """A script that ends as `mlp.runtime.launch.pod_worker` does."""
     words = {"phase": phase, "code": code, "message": message, "log": log}
     ends = jobs.EXIT_FAILED if phase == "code" else jobs.EXIT_LOST
     return f"echo {shlex.quote(json.dumps(words))} > /dev/termination-log; exit {ends}"

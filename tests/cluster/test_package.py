@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from mlp.adapters import images
-from mlp.core.image import reference
+from mlp.core.launch.image import reference
 from tests.cluster.conftest import Namespace, await_
 from tests.cluster.images import SOURCE, build_section
 from tests.cluster.servers import free_port

@@ -12,11 +12,11 @@ import pytest
 
 from mlp.adapters.predictions import segments
 from mlp.adapters.predictions.destination import Destination
-from mlp.adapters.predictions.journal import Journal
+from mlp.adapters.predictions.log_reading import connect
 from mlp.adapters.predictions.pack import Packed, pack
-from mlp.adapters.predictions.reading import connect
+from mlp.adapters.predictions.prediction_journal import Journal
 from mlp.adapters.predictions.samples import samples
-from mlp.core.predictions import Label
+from mlp.core.serving.prediction_log import Label
 from tests.integration.prediction_writer import served
 
 pytestmark = pytest.mark.cluster

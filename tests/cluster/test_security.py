@@ -13,9 +13,9 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
-from mlp.core.manifests import job as job_manifest
-from mlp.core.manifests import manifests
-from mlp.core.targets import KubernetesTarget
+from mlp.core.launch.manifests import job as job_manifest
+from mlp.core.launch.manifests import manifests
+from mlp.core.launch.targets_section import KubernetesTarget
 from tests.cluster.conftest import MakeRemote, Namespace, RemoteProject, await_
 from tests.conftest import Recorded
 from tests.unit.test_manifests import ALL, SPEC

@@ -14,11 +14,11 @@ import yaml
 
 from mlp.adapters import cluster
 from mlp.cli.main import call
-from mlp.core import probe_job
-from mlp.core.health import Verdict
-from mlp.core.targets import Build
+from mlp.core.checkup import probe_job
+from mlp.core.checkup.health import Verdict
+from mlp.core.launch.targets_section import Build
 from mlp.flows import project as projects
-from mlp.flows import target_checks
+from mlp.flows.checkup import target_checks
 from tests.cluster.conftest import RESTRICTED, Namespace
 from tests.conftest import Make, Project
 

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.e2e
 def test_a_model_answers_in_an_environment_made_of_its_requirements(
     shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mlp.core.gates.ALL", ("files", "prediction"))
+    monkeypatch.setattr("mlp.core.models.gates.ALL", ("files", "prediction"))
     with pytest.raises(metadata.PackageNotFoundError):
         metadata.version("halved")
     brought = wheel(tmp_path, "halved", HALVED)

@@ -14,9 +14,9 @@ import yaml
 from mlflow import MlflowClient
 
 from mlp.adapters.state import State, open_state
-from mlp.core.ledger import Entry
-from mlp.core.pipeline import DataItem, StageState
-from mlp.core.runs import STAGES, Tag
+from mlp.core.models.ledger import Entry
+from mlp.core.runs.pipeline import DataItem, StageState
+from mlp.core.runs.recorded_run import STAGES, Tag
 from tests.conftest import Done, called
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

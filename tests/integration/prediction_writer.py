@@ -9,8 +9,8 @@ import threading
 import time
 from pathlib import Path
 
-from mlp.adapters.predictions.journal import Journal
-from mlp.core.predictions import Served
+from mlp.adapters.predictions.prediction_journal import Journal
+from mlp.core.serving.prediction_log import Served
 
 BODY = b'{"dataframe_records": [{"x": 1.5, "user": "anna"}]}'
 

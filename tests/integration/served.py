@@ -15,9 +15,9 @@ from typing import Any
 import httpx
 from mlflow import MlflowClient
 
-from mlp.adapters import digests
+from mlp.adapters.base import folder_digests
 from mlp.adapters.state import State, open_state
-from mlp.core.ledger import Action, Entry
+from mlp.core.models.ledger import Action, Entry
 
 MODEL = "demo"
 # It answers with its number; what `do` says happens where it is made to obey.
@@ -132,7 +132,7 @@ class World:
             pip_requirements=[],
         )
         version = self.client.create_model_version(MODEL, str(folder)).version
-        evidence = {"digest": digests.of(folder)}
+        evidence = {"digest": folder_digests.of(folder)}
         self.state.append_next(Entry(MODEL, Action.REGISTERED, str(version), evidence=evidence))
         return str(version)
 

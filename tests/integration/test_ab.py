@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from mlflow.exceptions import MlflowException
 
-from mlp.adapters.predictions.journal import Journal
+from mlp.adapters.predictions.prediction_journal import Journal
 from mlp.adapters.state import open_state
-from mlp.core.ledger import Action, Entry
-from mlp.core.predictions import Label, Served
-from mlp.core.traffic import position
+from mlp.core.ab.traffic import position
+from mlp.core.models.ledger import Action, Entry
+from mlp.core.serving.prediction_log import Label, Served
 from tests.conftest import Done, Make, Project
 
 YAML = """\

@@ -18,8 +18,8 @@ from pathlib import Path
 import pytest
 
 from mlp.adapters import wheel
-from mlp.flows import building
 from mlp.flows import project as projects
+from mlp.flows.launch import image_building
 from tests.conftest import Make, Project
 
 SOURCE = Path(__file__).parents[2]
@@ -121,7 +121,7 @@ def test_it_builds_and_pushes_the_image_that_a_launch_uses(
     tools.add("buildah")
     done = project.mlp("build", "--json", PATH=tools.path)
     assert done.code == 0, done.err
-    expected = building.image(projects.load(project.root), "gpu")
+    expected = image_building.image(projects.load(project.root), "gpu")
     assert done.document["image"] == expected
     assert registry.asked == [f"/v2/demo/manifests/{expected.rpartition(':')[2]}"]
     assert tools.calls("buildah") == ["info", "inspect", "bud", "push"]
@@ -162,7 +162,7 @@ def test_the_image_has_what_the_default_remote_needs_and_the_next_step_is_said(
     wanted = (tools.folder / "context" / "requirements/requirements.txt").read_text()
     assert wanted.endswith("\na==1\ndvc-s3\n")
     assert done.out.endswith("next:\n  mlp doctor --target gpu\n")
-    assert building.image(projects.load(project.root), "gpu") == done.out.splitlines()[0]
+    assert image_building.image(projects.load(project.root), "gpu") == done.out.splitlines()[0]
 
 
 def test_nothing_is_done_when_the_registry_has_it(
@@ -272,7 +272,7 @@ def test_an_image_that_is_named_in_full_is_taken_as_it_is(
     done = project.mlp("build", "--force", PATH=tools.path)
     assert done.code == 0
     assert "taken as it is" in done.out
-    assert building.image(projects.load(project.root), "gpu") == f"{registry.address}/{image}"
+    assert image_building.image(projects.load(project.root), "gpu") == f"{registry.address}/{image}"
 
 
 def test_missing_requirements_are_named_with_where_to_write_them(launched: Launched) -> None:
@@ -298,9 +298,9 @@ def test_a_target_that_is_not_there_is_answered_with_those_that_are(
 
 def test_the_image_is_another_one_when_the_requirements_change(launched: Launched) -> None:
     project = launched()
-    before = building.image(projects.load(project.root), "gpu")
+    before = image_building.image(projects.load(project.root), "gpu")
     project.write({"requirements.txt": "mlp-loop[train]\na==2\n"})
-    assert building.image(projects.load(project.root), "gpu") != before
+    assert image_building.image(projects.load(project.root), "gpu") != before
 
 
 def test_the_image_is_another_one_when_mlp_changes(

@@ -9,14 +9,17 @@ from pathlib import Path
 import pytest
 from dvc.repo import Repo
 
-from mlp.adapters import data, git, machine
-from mlp.cli.comparison import diff_text, why_text
-from mlp.core import blame, contrast
-from mlp.core.comparison import Difference, RunState
-from mlp.core.provenance import Provenance
-from mlp.core.run_request import Request
-from mlp.core.runs import RunRecord, Tag
-from mlp.flows import comparing, project, running, syncing
+from mlp.adapters import data, git
+from mlp.adapters.base import machine
+from mlp.cli.views.runs_diff import diff_text, why_text
+from mlp.core.compare import blame, contrast
+from mlp.core.compare.run_comparison import Difference, RunState
+from mlp.core.runs.provenance import Provenance
+from mlp.core.runs.recorded_run import RunRecord, Tag
+from mlp.core.runs.run_request import Request
+from mlp.flows import project
+from mlp.flows.compare import comparing
+from mlp.flows.runs import running, syncing
 
 PREPARE = """\
 import csv

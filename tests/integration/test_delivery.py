@@ -21,10 +21,10 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from mlp.adapters.journal import Journal
+from mlp.adapters.base.event_file import Journal
 from mlp.core.layout import RunLayout
-from mlp.core.runs import Tag
-from mlp.runtime import recorder
+from mlp.core.runs.recorded_run import Tag
+from mlp.runtime.runs import recorder
 from tests.conftest import BIN, Make, Project, Recorded, single
 
 pytestmark = pytest.mark.slow
@@ -174,7 +174,7 @@ def away(make_shared_project: Make) -> Away:
 def deliver_until_held(run: Path, wire: Wire) -> None:
     """A recorder that is killed while it waits for the answer that the wire keeps."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "mlp.runtime.recorder", str(run)], stderr=subprocess.DEVNULL
+        [sys.executable, "-m", "mlp.runtime.runs.recorder", str(run)], stderr=subprocess.DEVNULL
     )
     assert wire.held.wait(60)
     process.kill()

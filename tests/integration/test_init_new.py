@@ -11,7 +11,7 @@ from mlp.adapters import templates
 from mlp.cli.main import call
 from mlp.core import assets, config
 from mlp.core.errors import ConfigurationError
-from mlp.flows import scaffolding
+from mlp.flows.scaffold import scaffolding
 
 ODD_NAMES = ["my project", "größe 日本", "{{ 7 * 7 }}", "a: b #c", "yes", "12", "-x", "\"'\\ $HOME"]
 

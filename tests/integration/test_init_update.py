@@ -8,7 +8,7 @@ import pytest
 from mlp.cli.main import call
 from mlp.core import assets
 from mlp.core.errors import ConfigurationError, GateRefused
-from mlp.flows import scaffolding, template_update
+from mlp.flows.scaffold import scaffolding, template_update
 
 
 def git(*arguments: str, cwd: Path) -> str:

@@ -50,7 +50,9 @@ class Going:
     def recorder(self) -> int:
         run = str(self.project.runs[-1])
         pids = [int(path.name) for path in Path("/proc").glob("[0-9]*")]
-        (found,) = [p for p in pids if "mlp.runtime.recorder" in cmdline(p) and run in cmdline(p)]
+        (found,) = [
+            p for p in pids if "mlp.runtime.runs.recorder" in cmdline(p) and run in cmdline(p)
+        ]
         return found
 
     def kill(self, *pids: int) -> None:

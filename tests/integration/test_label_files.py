@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlp.adapters.predictions import label_files, rows
-from mlp.core.statistics.columns import log
+from mlp.adapters.predictions import label_files, scored_rows
+from mlp.core.ab.statistics.columns import log
 from mlp.runtime.serving import feedback
 
 texts = st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1)
@@ -28,8 +28,8 @@ alike = st.one_of(*(st.lists(kind, min_size=1, max_size=20) for kind in kinds))
 
 def outcomes(labels: Sequence[Any]) -> list[Any]:
     """What labels stand for in a verdict, once they are in the log."""
-    text = [label if isinstance(label, str) else rows.dumps(label) for label in labels]
-    number = np.array([rows.number(label) for label in labels], float)
+    text = [label if isinstance(label, str) else scored_rows.dumps(label) for label in labels]
+    number = np.array([scored_rows.number(label) for label in labels], float)
     none = np.full(len(labels), None)
     columns = dict.fromkeys(("version", "route", "request_id", "row", "user_key"), none)
     columns |= dict.fromkeys(("time", "latency_ms", "failed", "probability"), number)

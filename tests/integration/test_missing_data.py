@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mlp.adapters import data
-from mlp.adapters.data.errors import chain
+from mlp.adapters.data.dvc_errors import chain
 from mlp.core.errors import RemoteError
 from tests.conftest import Make, Project, single
 

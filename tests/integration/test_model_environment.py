@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mlp.adapters import requirements
+from mlp.adapters.base import model_requirements
 from mlp.core.errors import ConfigurationError
 from tests.integration import model_store
 from tests.integration.wheels import HALVED, halving_model, wanting, wheel
@@ -33,7 +33,7 @@ def installer(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("UV_HTTP_RETRIES", "0")
     monkeypatch.setenv("PIP_RETRIES", "0")
     if getattr(request, "param", "uv") == "pip":
-        monkeypatch.setattr(requirements, "_uv", lambda: None)
+        monkeypatch.setattr(model_requirements, "_uv", lambda: None)
 
 
 # uv is many times faster: pip is asked what differs.
@@ -49,7 +49,7 @@ def halves(python: Path) -> float:
 def test_a_model_answers_in_an_environment_made_of_its_requirements(
     shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mlp.core.gates.ALL", ("files", "prediction"))
+    monkeypatch.setattr("mlp.core.models.gates.ALL", ("files", "prediction"))
     with pytest.raises(metadata.PackageNotFoundError):
         metadata.version("halved")
     index = tmp_path / "index"
@@ -68,21 +68,21 @@ def test_a_model_answers_in_an_environment_made_of_its_requirements(
 def test_an_environment_is_made_once_and_again_where_it_was_left_half_made(tmp_path: Path) -> None:
     file = wanting(tmp_path, [str(wheel(tmp_path, "halved", HALVED))])
     folder = tmp_path / "made"
-    python = requirements.make(folder, file, "")
+    python = model_requirements.make(folder, file, "")
     (folder / "kept").touch()
-    assert requirements.make(folder, file, "") == python and (folder / "kept").exists()
+    assert model_requirements.make(folder, file, "") == python and (folder / "kept").exists()
     shutil.rmtree(folder / "lib")
     (folder / "complete").unlink()
-    assert halves(requirements.make(folder, file, "")) == 1.5
+    assert halves(model_requirements.make(folder, file, "")) == 1.5
     assert not (folder / "kept").exists()
 
 
 def test_an_environment_whose_python_is_gone_is_made_again(tmp_path: Path) -> None:
     file = wanting(tmp_path, [str(wheel(tmp_path, "halved", HALVED))])
-    python = requirements.make(tmp_path / "made", file, "")
+    python = model_requirements.make(tmp_path / "made", file, "")
     python.unlink()
     python.symlink_to(tmp_path / "an older Python")
-    assert halves(requirements.make(tmp_path / "made", file, "")) == 1.5
+    assert halves(model_requirements.make(tmp_path / "made", file, "")) == 1.5
 
 
 def test_packages_come_from_where_pip_is_told(
@@ -93,7 +93,7 @@ def test_packages_come_from_where_pip_is_told(
     monkeypatch.setenv("PIP_FIND_LINKS", f"{tmp_path / 'other'} {tmp_path / 'halved'}")
     monkeypatch.setenv("PIP_INDEX_URL", NOBODY)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
-    made = requirements.make(tmp_path / "made", wanting(tmp_path, ["halved", "other"]), "")
+    made = model_requirements.make(tmp_path / "made", wanting(tmp_path, ["halved", "other"]), "")
     assert halves(made) == 1.5
 
 
@@ -105,7 +105,7 @@ def test_a_package_comes_from_the_index_that_pip_is_told(
     made.with_name("index.html").write_text(f'<a href="{made.name}">{made.name}</a>')
     monkeypatch.setenv("PIP_INDEX_URL", NOBODY)
     monkeypatch.setenv(which, (tmp_path / "index").as_uri())
-    python = requirements.make(tmp_path / "made", wanting(tmp_path, ["halved"]), "")
+    python = model_requirements.make(tmp_path / "made", wanting(tmp_path, ["halved"]), "")
     assert halves(python) == 1.5
 
 
@@ -118,7 +118,7 @@ def test_what_only_this_process_finds_is_installed_all_the_same(
         archive.extractall(tmp_path / "path")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "path"))
     file = wanting(tmp_path, ["--no-index", f"--find-links {tmp_path}", "halved"])
-    python = requirements.make(tmp_path / "made", file, "")
+    python = model_requirements.make(tmp_path / "made", file, "")
     monkeypatch.delenv("PYTHONPATH")
     assert halves(python) == 1.5
 
@@ -129,7 +129,7 @@ def test_a_wheel_that_the_model_brings_along_is_found(
     wheel(tmp_path / "model" / "wheels", "halved", HALVED)
     monkeypatch.chdir(tmp_path)
     file = wanting(tmp_path / "model", ["wheels/halved-1.0-py3-none-any.whl"])
-    assert halves(requirements.make(tmp_path / "made", file, "")) == 1.5
+    assert halves(model_requirements.make(tmp_path / "made", file, "")) == 1.5
 
 
 @with_both
@@ -140,7 +140,7 @@ def test_a_password_of_the_index_stays_secret_where_it_is_away(
     monkeypatch.setenv("PIP_INDEX_URL", f"{index}/simple")
     for line in ("halved==1.0", f"halved = @ {index}/halved.whl"):  # the second is told as it is
         with pytest.raises(ConfigurationError) as refused:
-            requirements.make(tmp_path / "made", wanting(tmp_path, [line]), "")
+            model_requirements.make(tmp_path / "made", wanting(tmp_path, [line]), "")
         assert "halved" in refused.value.cause
         assert "correct-horse" not in refused.value.cause
     assert not (tmp_path / "made" / "complete").exists()
@@ -148,4 +148,4 @@ def test_a_password_of_the_index_stays_secret_where_it_is_away(
 
 def test_a_python_that_is_not_here_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"wants Python 3\.99\.1, .* no python3\.99 here"):
-        requirements.make(tmp_path / "made", wanting(tmp_path, []), "3.99.1")
+        model_requirements.make(tmp_path / "made", wanting(tmp_path, []), "3.99.1")

@@ -16,8 +16,8 @@ import yaml
 
 from mlp.adapters.state import Conflict
 from mlp.core.errors import ConfigurationError, GateRefused
-from mlp.core.ledger import Action, Entry
-from mlp.core.registry import VersionTag
+from mlp.core.models.ledger import Action, Entry
+from mlp.core.models.model_version import VersionTag
 from mlp.flows import project as projects
 from mlp.flows.models import promoting, registering
 from mlp.flows.project import Project
@@ -76,8 +76,8 @@ def store(
     """The module's project with a model of this test's own, and gates that start no process."""
     mine = base.named(re.sub(r"\W", "-", request.node.name))
     mine.configure()
-    monkeypatch.setattr("mlp.core.gates.ALL", ("files", "provenance", "metrics"))
-    monkeypatch.setattr("mlp.core.gates.FOR_CHALLENGER", ("files",))
+    monkeypatch.setattr("mlp.core.models.gates.ALL", ("files", "provenance", "metrics"))
+    monkeypatch.setattr("mlp.core.models.gates.FOR_CHALLENGER", ("files",))
     yield mine
 
 
@@ -156,7 +156,7 @@ def test_a_changed_tag_or_run_does_not_decide_the_metrics(store: Store, good: Pa
 def test_a_changed_tag_does_not_decide_which_runs_are_compared(
     store: Store, good: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mlp.core.gates.ALL", ("files", "champion"))
+    monkeypatch.setattr("mlp.core.models.gates.ALL", ("files", "champion"))
     store.configure(primary={"metric": "acc"})
     store.ok("promote", store.register(good, metrics={"acc": 0.8}))
     worse = store.register(good, metrics={"acc": 0.7})
@@ -389,7 +389,7 @@ def test_an_expected_version_is_named_as_everywhere(store: Store, good: Path) ->
 def test_a_model_that_fails_on_its_example_is_told_by_its_exception(
     store: Store, picky: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mlp.core.gates.ALL", ("files", "prediction"))
+    monkeypatch.setattr("mlp.core.models.gates.ALL", ("files", "prediction"))
     done = store.mlp("promote", store.register(picky), "--json")
     gate = done.document["gates"][1]
     assert gate["detail"] == "the model does not answer: ValueError: row too big"

@@ -16,10 +16,10 @@ from typing import Any
 import httpx
 import pytest
 
-from mlp.core.ledger import Action, Entry
-from mlp.core.promotion import INTENT, OUTCOME
-from mlp.core.registry import VersionTag
-from mlp.core.runs import Tag
+from mlp.core.models.ledger import Action, Entry
+from mlp.core.models.model_version import VersionTag
+from mlp.core.models.standing import INTENT, OUTCOME
+from mlp.core.runs.recorded_run import Tag
 from tests.integration import model_store
 from tests.integration.model_store import COMMIT, DATA, Store
 from tests.integration.served import until
@@ -59,7 +59,7 @@ def three(store: Store, saved: dict[str, Path], monkeypatch: pytest.MonkeyPatch)
     versions = [store.register(saved["good"]) for _ in range(3)]
     # What the gates say is not what these tests are about, and each starts a process.
     with monkeypatch.context() as patched:
-        patched.setattr("mlp.core.gates.ALL", ("files", "provenance"))
+        patched.setattr("mlp.core.models.gates.ALL", ("files", "provenance"))
         for version in versions[:2]:
             store.ok("promote", version)
     return (store, *versions)  # type: ignore[return-value]
@@ -67,8 +67,10 @@ def three(store: Store, saved: dict[str, Path], monkeypatch: pytest.MonkeyPatch)
 
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ask only the gates that need no other process."""
-    monkeypatch.setattr("mlp.core.gates.ALL", ("files", "provenance", "signature", "metrics"))
-    monkeypatch.setattr("mlp.core.gates.FOR_CHALLENGER", ("files", "signature"))
+    monkeypatch.setattr(
+        "mlp.core.models.gates.ALL", ("files", "provenance", "signature", "metrics")
+    )
+    monkeypatch.setattr("mlp.core.models.gates.FOR_CHALLENGER", ("files", "signature"))
 
 
 def actions(store: Store) -> list[str]:
@@ -333,7 +335,7 @@ def test_metrics_out_of_bounds_or_not_recorded_are_refused(
 def test_without_a_table_runs_are_compared_only_on_the_same_data(
     store: Store, saved: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mlp.core.gates.ALL", ("files", "champion"))
+    monkeypatch.setattr("mlp.core.models.gates.ALL", ("files", "champion"))
     store.configure(primary={"metric": "acc"}, gates={"max_drop": 0.01})
     store.ok("promote", store.register(saved["good"], metrics={"acc": 0.8}))
     elsewhere = store.register(saved["good"], metrics={"acc": 0.9}, data="f" * 32)
@@ -348,7 +350,7 @@ def test_without_a_table_runs_are_compared_only_on_the_same_data(
 def test_a_model_that_cannot_answer_in_a_process_of_its_own_is_refused(
     store: Store, saved: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mlp.core.gates.ALL", ("files", "prediction"))
+    monkeypatch.setattr("mlp.core.models.gates.ALL", ("files", "prediction"))
     broken = shutil.copytree(saved["good"], tmp_path / "broken")
     (broken / "input_example.json").write_text('{"columns": ["x"], "data": [[1]]}')
     detail = _refused(store, store.register(broken), "prediction")
@@ -359,7 +361,7 @@ def test_a_model_whose_requirements_cannot_be_had_is_refused(
     store: Store, saved: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """This Python does not satisfy them, so that an environment is made, which fails here."""
-    monkeypatch.setattr("mlp.core.gates.ALL", ("files", "prediction"))
+    monkeypatch.setattr("mlp.core.models.gates.ALL", ("files", "prediction"))
     monkeypatch.setenv("UV_OFFLINE", "1")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("UV_NO_INDEX", "1")

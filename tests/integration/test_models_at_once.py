@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mlp.core.ledger import Action
+from mlp.core.models.ledger import Action
 from tests.cluster.servers import postgres
 from tests.integration import model_store, promoters
 from tests.integration.model_store import Store

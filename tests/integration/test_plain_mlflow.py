@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from mlp.core.runs import Tag
+from mlp.core.runs.recorded_run import Tag
 from tests.conftest import Done, Make, Project, Recorded
 
 pytestmark = pytest.mark.slow

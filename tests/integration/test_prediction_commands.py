@@ -8,7 +8,7 @@ import pandas
 import pytest
 
 from mlp.adapters.predictions import segments
-from mlp.adapters.predictions.journal import Journal
+from mlp.adapters.predictions.prediction_journal import Journal
 from tests.conftest import Make, Project
 from tests.integration.prediction_writer import served
 

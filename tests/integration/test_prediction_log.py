@@ -18,12 +18,12 @@ import pytest
 from mlp.adapters.predictions import pack as packing
 from mlp.adapters.predictions import segments
 from mlp.adapters.predictions.destination import Destination
-from mlp.adapters.predictions.journal import Journal, Keeping
+from mlp.adapters.predictions.log_reading import connect
 from mlp.adapters.predictions.pack import Packed, pack
-from mlp.adapters.predictions.reading import connect
+from mlp.adapters.predictions.prediction_journal import Journal, Keeping
 from mlp.adapters.predictions.samples import samples
 from mlp.core.errors import MlpError, RemoteError
-from mlp.core.predictions import Label, Served
+from mlp.core.serving.prediction_log import Label, Served
 from tests.integration.prediction_writer import served
 
 WRITER = [sys.executable, "-m", "tests.integration.prediction_writer"]

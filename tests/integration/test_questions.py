@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mlp.adapters.predictions import questions, reading
-from mlp.adapters.predictions.journal import Journal
+from mlp.adapters.predictions import log_reading, questions
 from mlp.adapters.predictions.pack import pack
+from mlp.adapters.predictions.prediction_journal import Journal
 from mlp.core.errors import UsageError
 from tests.integration.prediction_writer import served
 
@@ -35,13 +35,13 @@ def place(tmp_path: Path, request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def log(place: str) -> "Iterator[DuckDBPyConnection]":
-    with reading.connect(place) as connection:
+    with log_reading.connect(place) as connection:
         yield connection
 
 
 def asked(log: "DuckDBPyConnection", sql: str) -> object:
     questions.only_reads(log, sql)
-    with reading.translated():
+    with log_reading.translated():
         return log.execute(sql).fetchall()
 
 
@@ -141,6 +141,6 @@ def test_a_table_that_is_not_there_is_answered_with_those_that_are(
 
 
 def test_what_does_not_fit_into_memory_is_put_aside(tmp_path: Path) -> None:
-    with reading.connect(tmp_path / "none", memory="40MB") as log:
+    with log_reading.connect(tmp_path / "none", memory="40MB") as log:
         sql = "SELECT count(*) FROM (SELECT hash(i) AS h FROM range(8000000) t(i) ORDER BY h, -i)"
         assert asked(log, f"{sql} WHERE h > 0")

@@ -9,7 +9,7 @@ import pytest
 from mlflow import MlflowClient
 
 from mlp.adapters.state import State, open_state
-from mlp.core.ledger import Action, Entry
+from mlp.core.models.ledger import Action, Entry
 from tests.conftest import Done, Project, isolated
 
 pytestmark = pytest.mark.slow

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from mlp.adapters.predictions import reading
+from mlp.adapters.predictions import log_reading
 from tests.integration.served import Server, World, until, world
 
 pytestmark = pytest.mark.slow
@@ -65,6 +65,6 @@ def test_a_server_takes_the_port_of_one_that_was_killed_and_nothing_is_lost(here
         assert second.stop() == 0, second.said()
     assert slow[0].json() == {"predictions": [1]}  # it was accepted before
     assert second.said().count("the supervisor has gone") == 2
-    with reading.connect(here.root / "predictions", [here.root / "journal"]) as log:
+    with log_reading.connect(here.root / "predictions", [here.root / "journal"]) as log:
         found = {row[0] for row in log.execute("SELECT request_id FROM predictions").fetchall()}
     assert {*acknowledged, slow[0].headers["x-request-id"]} <= found

@@ -9,8 +9,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from mlp.adapters.predictions import reading
-from mlp.core.traffic import position
+from mlp.adapters.predictions import log_reading
+from mlp.core.ab.traffic import position
 from tests.integration.served import MODEL, Server, World, until, world
 
 pytestmark = pytest.mark.slow
@@ -270,7 +270,7 @@ def test_a_killed_worker_loses_only_what_it_was_answering_and_is_replaced(
 
 
 def logged(server: Server) -> set[str]:
-    with reading.connect(server.log, [server.world.root / "journal"]) as log:
+    with log_reading.connect(server.log, [server.world.root / "journal"]) as log:
         return {row[0] for row in log.execute("SELECT request_id FROM predictions").fetchall()}
 
 

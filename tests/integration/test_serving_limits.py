@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from mlp.adapters.predictions import reading
+from mlp.adapters.predictions import log_reading
 from tests.integration.served import Server, World, until, world
 
 pytestmark = pytest.mark.slow
@@ -153,7 +153,7 @@ def test_feedback_reaches_the_log_and_other_things_are_refused(server: Server) -
     for exact in (2**64 - 1, -(2**63), 1.5e300, "123456789012345678901234567890"):
         label = {"request_id": f"{request_id}-{exact}", "label": exact}
         assert server.client.post("/feedback", json=label).status_code == 200, exact
-    with reading.connect(server.log, [server.world.root / "journal"]) as log:
+    with log_reading.connect(server.log, [server.world.root / "journal"]) as log:
         query = f"SELECT row, label FROM labels WHERE request_id = '{request_id}' ORDER BY row"
         assert [row for row, _ in log.execute(query).fetchall()] == [0, 1]
         others = f"SELECT label FROM labels WHERE starts_with(request_id, '{request_id}-')"

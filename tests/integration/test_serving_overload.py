@@ -10,8 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from mlp.adapters.predictions import reading
-from mlp.core.traffic import position
+from mlp.adapters.predictions import log_reading
+from mlp.core.ab.traffic import position
 from tests.integration.served import MODEL, Server, World, until, world
 
 pytestmark = pytest.mark.slow
@@ -38,7 +38,7 @@ def server(here: World) -> Iterator[Server]:
 
 
 def logged(server: Server, query: str) -> list[tuple[object, ...]]:
-    with reading.connect(server.log, [server.world.root / "journal"]) as log:
+    with log_reading.connect(server.log, [server.world.root / "journal"]) as log:
         return log.execute(query).fetchall()
 
 

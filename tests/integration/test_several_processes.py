@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from mlp.core.runs import PROVENANCE
+from mlp.core.runs.recorded_run import PROVENANCE
 from tests.conftest import Make, Project, single
 
 pytestmark = pytest.mark.slow

@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 
 from mlp.adapters.state import Conflict, State, open_state
 from mlp.core.errors import ConfigurationError, RemoteError
-from mlp.core.ledger import Action, Entry
+from mlp.core.models.ledger import Action, Entry
 from mlp.core.secrets import mask_urls
 from tests.cluster.servers import free_port, postgres
 

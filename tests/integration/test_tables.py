@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlp.adapters import tables
+from mlp.adapters import table_diff
+from mlp.core.compare.table_changes import TableDifference, TableFormat, format_of
 from mlp.core.errors import ConfigurationError
-from mlp.core.tables import TableDifference, TableFormat, format_of
 
 PARQUET = TableFormat("parquet", "none")
 CSV = TableFormat("csv", "none")
@@ -48,7 +48,7 @@ def test_rows_are_counted_as_multisets_whatever_their_values_and_column_order(
     order: list[int],
 ) -> None:
     path = tmp_path_factory.mktemp("tables")
-    found = tables.compare(
+    found = table_diff.compare(
         _parquet(path / "b", before, [0, 1, 2]), _parquet(path / "a", after, order), PARQUET
     )
     old, new = (Counter(tuple(map(_key, row)) for row in rows) for rows in (before, after))
@@ -71,7 +71,7 @@ def _csv(tmp_path: Path, before: str, after: str, form: TableFormat = CSV) -> Ta
     one, other = tmp_path / "it's \"[1]*.csv", tmp_path / "it's \"[2]*.csv"
     one.write_text(before, encoding="utf-8")
     other.write_text(after, encoding="utf-8")
-    return tables.compare(one, other, form)
+    return table_diff.compare(one, other, form)
 
 
 def test_numbers_are_summarised_without_their_gaps(tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_compressed_tables_and_json_lines_are_read(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(gzip.compress(b"a,b\n1,x\n2,y\n"))
     form = format_of("data/T.CSV.gz")
     assert form is not None
-    assert tables.compare(tmp_path / "b", tmp_path / "a", form).added == 1
+    assert table_diff.compare(tmp_path / "b", tmp_path / "a", form).added == 1
     found = _csv(
         tmp_path,
         '{"a": 1, "deep": {"b": [1]}}\n',
@@ -152,18 +152,18 @@ def test_a_file_that_is_no_table_is_one_clear_error(tmp_path: Path, kind: str) -
     for name in ("b", "a"):
         (tmp_path / name).write_bytes(b'{"\xff\xfe\x00\x01", "\n' * 50)
     with pytest.raises(ConfigurationError, match="cannot be compared as tables") as failure:
-        tables.compare(tmp_path / "b", tmp_path / "a", TableFormat(kind, "none"))
+        table_diff.compare(tmp_path / "b", tmp_path / "a", TableFormat(kind, "none"))
     assert failure.value.cause and "\n" not in failure.value.cause
 
 
 def test_more_rows_than_memory_holds_are_still_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tables, "MEMORY", "120MB")
+    monkeypatch.setattr(table_diff, "MEMORY", "120MB")
     rows = 400_000
     for name, last in (("b", rows), ("a", rows + 7)):
         values = pa.array([f"{i:060d}" for i in range(last)])
         pq.write_table(pa.table({"key": values, "other": values}), tmp_path / name)
-    found = tables.compare(tmp_path / "b", tmp_path / "a", PARQUET, scratch=tmp_path)
+    found = table_diff.compare(tmp_path / "b", tmp_path / "a", PARQUET, scratch=tmp_path)
     assert (found.added, found.removed, found.unchanged) == (7, 0, rows)
     assert {path.name for path in tmp_path.iterdir()} == {"a", "b"}

@@ -16,8 +16,8 @@ from pytorch_lightning.plugins import TorchCheckpointIO
 from torch.distributed.checkpoint.api import CheckpointException
 
 import mlp
-from mlp.adapters import journal
 from mlp.adapters import trainer as door
+from mlp.adapters.base import event_file
 from mlp.adapters.trainer import Placement, resuming
 from mlp.core.errors import ConfigurationError, MlpError, RemoteError
 
@@ -182,7 +182,7 @@ def test_what_is_no_number_does_not_end_a_training(
     for loss in (torch.tensor(1.5), 0.5):
         given = {"loss": loss, "words": "many", "rows": torch.ones(2), "epoch": torch.ones(2)}
         made.logger.log_metrics(given)
-    events = [event for file in journal.files(str(tmp_path / "events")) for event in read(file)]
+    events = [event for file in event_file.files(str(tmp_path / "events")) for event in read(file)]
     assert [(e.data["step"], e.data["values"]) for e in events] == [
         (0, {"loss": 1.5}),
         (1, {"loss": 0.5}),
@@ -194,7 +194,7 @@ def test_what_is_no_number_does_not_end_a_training(
 
 
 def read(file: str) -> list[Any]:
-    return [event for event, _ in journal.read(file)]
+    return [event for event, _ in event_file.read(file)]
 
 
 def test_hyperparameters_arrive_flat(tmp_path: Path) -> None:

@@ -116,7 +116,7 @@ def test_a_port_that_is_taken_is_refused_or_passed_over(
         error = capsys.readouterr().err
         assert f"port {port} of 127.0.0.1 is taken" in error
         assert "leave --port out" in error
-    from mlp.flows import pages as flow
+    from mlp.flows.runs import mlflow_pages as flow
 
     with socket.create_server(("127.0.0.1", 0)) as other:
         monkeypatch.setattr(flow, "DEFAULT_PORT", other.getsockname()[1])

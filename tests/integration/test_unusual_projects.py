@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mlp.core.runs import Tag
+from mlp.core.runs.recorded_run import Tag
 from tests.conftest import DVC_YAML, FILES, PARAMS_YAML, Make, Project, Recorded, isolated, single
 
 pytestmark = pytest.mark.slow

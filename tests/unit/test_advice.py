@@ -15,19 +15,19 @@ from mlp.cli.main import mlp
 SOURCE = Path(package.__file__).parent
 # An option without its command is of `mlp train`, or of the only command that these serve.
 SERVES = {
-    "core/rollout.py": "deploy rollout",
+    "core/ab/rollout.py": "deploy rollout",
     "flows/models/packaging.py": "models package",
-    "flows/pages.py": "ui",
-    "flows/reproducing.py": "runs reproduce",
-    "flows/target_choosing.py": "targets add",
-    "flows/target_services.py": "targets add",
-    "flows/targets.py": "targets add",
+    "flows/runs/mlflow_pages.py": "ui",
+    "flows/compare/reproducing.py": "runs reproduce",
+    "flows/launch/target_choosing.py": "targets add",
+    "flows/launch/target_services.py": "targets add",
+    "flows/launch/target_entries.py": "targets add",
 }
 # Texts of other tools, and those of mlp.cli, which stand beside the options themselves.
 FOREIGN = re.compile(
     r"\b(kubectl|git|dvc|pip|docker|helm|uv|mlflow|server)\b|^X (create|patch) |\n"
 )
-OWN = ("cli/", "runtime/", "flows/backend.py")
+OWN = ("cli/", "runtime/", "flows/runs/mlflow_projects.py")
 COMMAND = re.compile(r"(?<![\w./@'-])mlp (?P<words>[a-z]+(?: [a-z]+)?)(?P<rest>[^;`(]*)")
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
 
@@ -122,5 +122,5 @@ def test_every_command_and_option_that_a_text_names_is_there() -> None:
     ],
 )
 def test_what_cannot_be_typed_is_found(source: str, mistake: str) -> None:
-    (text,) = texts(f"x = {source}", "core/gates.py")
+    (text,) = texts(f"x = {source}", "core/models/gates.py")
     assert mistake in "".join(mistakes(text))

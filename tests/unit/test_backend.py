@@ -1,7 +1,7 @@
 import pytest
 
 from mlp.core.errors import UsageError
-from mlp.flows.backend import full_name
+from mlp.flows.runs.mlflow_projects import full_name
 
 PARAMS = ["train.lr", "train.epochs", "prepare.seed", "train.seed"]
 

@@ -7,15 +7,16 @@ from typing import Any
 
 import pytest
 
-from mlp.cli.changes import values
-from mlp.cli.comparison import diff_text, why_text
-from mlp.core import contrast, recorded
-from mlp.core.blame import Explanation, explain
-from mlp.core.comparison import CodeDifference, Difference, FileChange, RunState
+from mlp.cli.views.changes import values
+from mlp.cli.views.runs_diff import diff_text, why_text
+from mlp.core.compare import contrast
+from mlp.core.compare.blame import Explanation, explain
+from mlp.core.compare.run_comparison import CodeDifference, Difference, FileChange, RunState
 from mlp.core.errors import ConfigurationError, UsageError
-from mlp.core.pipeline import DataItem, StageState
-from mlp.core.provenance import Code, Environment, Machine, Provenance
-from mlp.core.runs import RunRecord, Tag
+from mlp.core.runs import run_artifacts
+from mlp.core.runs.pipeline import DataItem, StageState
+from mlp.core.runs.provenance import Code, Environment, Machine, Provenance
+from mlp.core.runs.recorded_run import RunRecord, Tag
 
 
 def _item(path: str, digest: str = "1") -> DataItem:
@@ -215,19 +216,19 @@ def test_results_are_json_and_come_back_from_it() -> None:
     assert json.loads(json.dumps(dataclasses.asdict(found)))["causes"][0]["kind"] == "data"
     run = _run(0.7)
     written = json.dumps(dataclasses.asdict(_provenance()))
-    read = recorded.provenance(written[:-1] + ', "of_a_later_version": 1}')
+    read = run_artifacts.provenance(written[:-1] + ', "of_a_later_version": 1}')
     assert json.dumps(dataclasses.asdict(read)) == written
     stages = json.dumps([dataclasses.asdict(stage) for stage in run.stages])
-    assert recorded.stages(stages) == run.stages
+    assert run_artifacts.stages(stages) == run.stages
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", "null", '{"code": 1}', "[1]"])
 def test_a_damaged_record_is_one_clear_error(text: str) -> None:
     with pytest.raises(ConfigurationError, match="damaged"):
-        recorded.provenance(text)
+        run_artifacts.provenance(text)
     if text != "[]":
         with pytest.raises(ConfigurationError, match="damaged"):
-            recorded.stages(text)
+            run_artifacts.stages(text)
 
 
 def test_two_values_are_told_apart_with_as_few_digits_as_it_takes() -> None:

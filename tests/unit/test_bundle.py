@@ -16,8 +16,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mlp.adapters import bundle
-from mlp.core import bundle as rules
 from mlp.core.errors import ConfigurationError, RemoteError
+from mlp.core.launch import bundle_rules as rules
 
 LIMIT = 2**30
 # Few names, so that files, links and directories meet; hostile ones among them.

@@ -7,18 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlp.adapters import journal
-from mlp.adapters.journal import Journal
-from mlp.core.events import Event
+from mlp.adapters.base import event_file
+from mlp.adapters.base.event_file import Journal
 from mlp.core.layout import RunLayout
-from mlp.runtime.carried_record import end_of, go_on_after
+from mlp.core.runs.events import Event
+from mlp.runtime.launch.carried_record import end_of, go_on_after
 
 RUN, STAGE = "r", "s"
 
 
 def events(run: RunLayout) -> list[Event]:
-    paths = journal.files(str(run.events))
-    return [event for path in paths for event, _ in journal.read(path) if event is not None]
+    paths = event_file.files(str(run.events))
+    return [event for path in paths for event, _ in event_file.read(path) if event is not None]
 
 
 def lives(folder: Path) -> tuple[RunLayout, RunLayout]:
@@ -46,7 +46,7 @@ def test_what_is_delivered_and_what_is_of_other_runs_or_files_stays_behind(tmp_p
     first, second = lives(tmp_path)
     record = Journal(str(first.events))
     record.metrics(STAGE, {"loss": 1.0}, 0)
-    [path] = map(Path, journal.files(str(first.events)))
+    [path] = map(Path, event_file.files(str(first.events)))
     first.delivery.write_text(json.dumps({"offsets": {path.name: path.stat().st_size}}))
     record.metrics(STAGE, {"loss": 0.5}, 1)
     record.metrics("another", {"loss": 9.0}, 1)

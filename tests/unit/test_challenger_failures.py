@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlp.core.challenger_failures import ENDS, TROUBLES, WINDOW, WITHIN_S, Failures
+from mlp.core.serving.challenger_failures import ENDS, TROUBLES, WINDOW, WITHIN_S, Failures
 
 
 @given(st.lists(st.booleans(), max_size=3 * WINDOW))

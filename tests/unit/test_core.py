@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlp.core import environment
 from mlp.core.errors import UsageError, from_os_error
-from mlp.core.identity import new_run_id, stage_run_id
 from mlp.core.nearest import did_you_mean
-from mlp.core.overrides import assign, split
-from mlp.core.pipeline import DataItem, StageState, flatten, metric_names
+from mlp.core.runs import environment
+from mlp.core.runs.identity import new_run_id, stage_run_id
+from mlp.core.runs.overrides import assign, split
+from mlp.core.runs.pipeline import DataItem, StageState, flatten, metric_names
 
 LEAVES = st.none() | st.booleans() | st.integers() | st.text() | st.lists(st.integers())
 KEYS = st.text(st.characters(exclude_characters="."), min_size=1, max_size=5)

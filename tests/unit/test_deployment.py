@@ -12,11 +12,11 @@ import pytest
 from mlp.adapters.helm import Helm
 from mlp.core import assets
 from mlp.core import config as configuration
-from mlp.core.deployment import Wanted, release_name, values
 from mlp.core.errors import ConfigurationError
-from mlp.core.replicas import MARK, replicas
-from mlp.core.serving import ServeSpec
-from mlp.flows import deploying, readiness
+from mlp.core.serving.deploy_section import Wanted, release_name, values
+from mlp.core.serving.replicas import MARK, replicas
+from mlp.core.serving.serve_section import ServeSpec
+from mlp.flows.serving import deploying, readiness
 
 SOURCE = Path(__file__).parents[2]
 MLP_YAML: dict[str, Any] = {
@@ -160,7 +160,9 @@ def test_the_charts_schema_is_that_of_the_servers_spec() -> None:
         text=True,
         check=True,
     )
-    assert written == made.stdout, "core/serving.py has changed: run python helm/schema.py"
+    assert written == made.stdout, (
+        "core/serving/serve_section.py has changed: run python helm/schema.py"
+    )
 
 
 def test_without_helm_it_is_told_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlp.adapters import digests
+from mlp.adapters.base import folder_digests
 from mlp.core.digests import changes, combined
 
 NAMES = st.text("ab-. \n'\"\\ü", min_size=1, max_size=4).filter(lambda n: n not in (".", ".."))
@@ -35,7 +35,7 @@ def written(tree: Mapping[str, bytes]) -> Iterator[Path]:
 
 def digest(tree: Mapping[str, bytes]) -> str:
     with written(tree) as folder:
-        return digests.of(folder)
+        return folder_digests.of(folder)
 
 
 # --- of what was found out ------------------------------------------------------------------------
@@ -80,7 +80,7 @@ def test_any_change_of_a_file_changes_the_digest_and_is_named(
 ) -> None:
     path = data.draw(st.sampled_from(sorted(tree)))
     with written(tree) as folder:
-        before = digests.files(folder)
+        before = folder_digests.files(folder)
         assert set(before) == set(tree)
         file = folder / path
         fate = data.draw(st.sampled_from(["changed", "longer", "removed", "renamed", "added"]))
@@ -94,7 +94,7 @@ def test_any_change_of_a_file_changes_the_digest_and_is_named(
             file.rename(file.with_name("another"))
         else:
             (folder / "another").touch()
-        after = digests.files(folder)
+        after = folder_digests.files(folder)
         another = file.with_name("another").relative_to(folder).as_posix()
         assert combined(after) != combined(before)
         assert (
@@ -115,34 +115,34 @@ def test_times_modes_and_the_order_of_writing_do_not_matter(tree: dict[str, byte
         for path in tree:
             os.utime(folder / path, (0, 0))
             (folder / path).chmod(0o400)
-        assert digests.of(folder) == digest(tree)
+        assert folder_digests.of(folder) == digest(tree)
 
 
 def test_what_reading_a_model_leaves_behind_is_no_content() -> None:
     with written({"MLmodel": b"x", "code/a.py": b""}) as folder:
-        before = digests.of(folder)
+        before = folder_digests.of(folder)
         (folder / "code" / "__pycache__").mkdir()
         (folder / "code" / "__pycache__" / "a.pyc").write_bytes(b"x")
         (folder / "registered_model_meta").write_bytes(b"x")
         (folder / ".DS_Store").write_bytes(b"x")
-        assert digests.of(folder) == before
+        assert folder_digests.of(folder) == before
 
 
 @pytest.mark.parametrize("kind", ["file", "folder"])
 def test_what_a_link_leads_to_is_content(kind: str) -> None:
     with written({"a.py": b"1"}) as elsewhere, written({"MLmodel": b"x"}) as folder:
-        before = digests.of(folder)
+        before = folder_digests.of(folder)
         (folder / "code").symlink_to(elsewhere / "a.py" if kind == "file" else elsewhere)
-        linked = digests.of(folder)
+        linked = folder_digests.of(folder)
         assert linked != before
         copied = {"MLmodel": b"x", ("code" if kind == "file" else "code/a.py"): b"1"}
         assert linked == digest(copied)
         (elsewhere / "a.py").write_bytes(b"2")
-        assert digests.of(folder) not in (before, linked)
+        assert folder_digests.of(folder) not in (before, linked)
 
 
 def test_a_link_in_a_circle_is_not_followed_for_ever() -> None:
     with written({"MLmodel": b"x", "code/a.py": b""}) as folder:
-        before = digests.of(folder)
+        before = folder_digests.of(folder)
         (folder / "code" / "up").symlink_to(folder)
-        assert digests.of(folder) == before
+        assert folder_digests.of(folder) == before

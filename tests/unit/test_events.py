@@ -5,7 +5,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlp.core.events import Event, decode, encode
+from mlp.core.runs.events import Event, decode, encode
 
 NAMES = st.text(min_size=1).filter(lambda name: name not in ("at", "kind", "run"))
 VALUES = st.recursive(

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlp.core.explanation import Explanation, Observation, State, explain
-from mlp.core.job import EXIT_FAILED, EXIT_LOST
-from mlp.core.targets import KubernetesTarget
+from mlp.core.explain.explanation import Explanation, Observation, State, explain
+from mlp.core.launch.job_spec import EXIT_FAILED, EXIT_LOST
+from mlp.core.launch.targets_section import KubernetesTarget
 
 NOW = datetime(2026, 3, 1, 2, 30, tzinfo=UTC)
 GPU = "nvidia.com/gpu"
@@ -777,7 +777,7 @@ def test_what_the_job_ended_itself_is_no_reason() -> None:
 
 def test_an_image_without_mlp() -> None:
     said = (
-        "/usr/bin/python: Error while finding module specification for 'mlp.runtime.prepare'"
+        "/usr/bin/python: Error while finding module specification for 'mlp.runtime.launch.prepare'"
         " (ModuleNotFoundError: No module named 'mlp')"
     )
     why = ask(failed(), pod(0, "Failed", node="n0", init=ended(1, said)))

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from mlp.core import gates
 from mlp.core.errors import UsageError
-from mlp.core.gates import Gate, Lineage, Scores, Signature
-from mlp.core.model import Bound, Primary
+from mlp.core.models import gates
+from mlp.core.models.gates import Gate, Lineage, Scores, Signature
+from mlp.core.models.model_section import Bound, Primary
 
 NUMBERS = st.floats(allow_nan=True, allow_infinity=True)
 TYPES = ("boolean", "integer", "long", "float", "double", "string")

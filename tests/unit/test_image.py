@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlp.core import image
 from mlp.core.errors import ConfigurationError
-from mlp.core.image import Reference
-from mlp.core.requirements import Requirements, flatten
+from mlp.core.launch import image
+from mlp.core.launch.image import Reference
+from mlp.core.launch.image_requirements import Requirements, flatten
 
 WHEEL = "file:///opt/mlp/requirements/mlp_loop-1-py3-none-any.whl"
 DIGEST = f"sha256:{'ab' * 32}"

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from mlp.core import config
 from mlp.core.errors import UsageError
-from mlp.core.naming import project_name, yaml_text
+from mlp.core.scaffold.naming import project_name, yaml_text
 
 # What a file can be called: any text, and bytes that are no text.
 NAMES = st.one_of(

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mlp.core import job as jobs
-from mlp.core.job import JobSpec
+from mlp.core.launch import job_spec as jobs
+from mlp.core.launch.job_spec import JobSpec
 
 DNS = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 LABEL = re.compile(r"(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?")

@@ -11,16 +11,16 @@ from typing import Any
 
 import pytest
 
-from mlp.adapters import journal
-from mlp.adapters.journal import Journal
+from mlp.adapters.base import event_file
+from mlp.adapters.base.event_file import Journal
 
 Limit = Callable[[int | None], None]
 
 
 def events(directory: Path) -> list[Any]:
     found = []
-    for path in journal.files(str(directory)):
-        found += [event for event, _ in journal.read(path)]
+    for path in event_file.files(str(directory)):
+        found += [event for event, _ in event_file.read(path)]
     return found
 
 
@@ -30,7 +30,8 @@ def kinds(directory: Path) -> list[str]:
 
 def test_what_was_recorded_before_a_kill_is_there(tmp_path: Path) -> None:
     script = (
-        "import os, sys; from mlp.adapters.journal import Journal; j = Journal(sys.argv[1])\n"
+        "import os, sys\n"
+        "from mlp.adapters.base.event_file import Journal; j = Journal(sys.argv[1])\n"
         "for i in range(100): j.metrics('r', {'x': i}, i)\n"
         "os.kill(os.getpid(), 9)"
     )
@@ -42,12 +43,12 @@ def test_what_was_recorded_before_a_kill_is_there(tmp_path: Path) -> None:
 def test_a_torn_last_line_is_left_and_one_in_the_middle_skipped(tmp_path: Path) -> None:
     own = Journal(str(tmp_path))
     own.record("tags", "r", values={"a": "b"})
-    (path,) = journal.files(str(tmp_path))
+    (path,) = event_file.files(str(tmp_path))
     with open(path, "ab") as file:
         file.write(b'{"at": 1, "ki\n{"at": 2, "kind": "tags", "run": "r"}\n{"at": 3, "kind"')
-    read = list(journal.read(path))
+    read = list(event_file.read(path))
     assert [event.kind if event else None for event, _ in read] == ["tags", None, "tags"]
-    assert next(journal.read(path, read[0][1]))[0] is None  # goes on where it left off
+    assert next(event_file.read(path, read[0][1]))[0] is None  # goes on where it left off
 
 
 def test_a_forked_child_writes_to_a_file_of_its_own(tmp_path: Path) -> None:
@@ -59,7 +60,7 @@ def test_a_forked_child_writes_to_a_file_of_its_own(tmp_path: Path) -> None:
         os._exit(0)
     os.waitpid(child, 0)
     own.record("tags", "parent", values={})
-    files = [{e.run for e, _ in journal.read(p) if e} for p in journal.files(str(tmp_path))]
+    files = [{e.run for e, _ in event_file.read(p) if e} for p in event_file.files(str(tmp_path))]
     assert files == [{"parent"}, {"child"}]
 
 
@@ -111,7 +112,7 @@ def test_what_waits_for_room_is_not_written_by_a_fork_too(
 def test_more_than_memory_may_hold_is_dropped_and_counted(
     tmp_path: Path, small_files: Limit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(journal, "_MAX_PENDING_BYTES", 2000)
+    monkeypatch.setattr(event_file, "_MAX_PENDING_BYTES", 2000)
     own = Journal(str(tmp_path))
     small_files(1000)
     for i in range(200):
@@ -136,11 +137,11 @@ def test_a_directory_that_cannot_be_made_raises_nothing(tmp_path: Path) -> None:
 def test_a_secret_in_any_part_of_an_event_does_not_reach_the_file(tmp_path: Path) -> None:
     own = Journal(str(tmp_path), lambda text: text.replace('s"cret', "***"))
     own.record("params", "r", values={'a s"cret': ['b s"cret', {"c": 's"cret'}]}, n=1, x=None)
-    (path,) = journal.files(str(tmp_path))
+    (path,) = event_file.files(str(tmp_path))
     assert "cret" not in Path(path).read_text().replace("***", "")
     (event,) = events(tmp_path)
     assert event.data == {"values": {"a ***": ["b ***", {"c": "***"}]}, "n": 1, "x": None}
 
 
 def test_a_run_without_events_has_no_files(tmp_path: Path) -> None:
-    assert journal.files(str(tmp_path / "nothing")) == []
+    assert event_file.files(str(tmp_path / "nothing")) == []

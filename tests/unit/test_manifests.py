@@ -7,10 +7,11 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlp.core import environment, manifests
-from mlp.core import job as jobs
-from mlp.core.job import JobSpec
-from mlp.core.targets import KubernetesTarget
+from mlp.core.launch import job_spec as jobs
+from mlp.core.launch import manifests
+from mlp.core.launch.job_spec import JobSpec
+from mlp.core.launch.targets_section import KubernetesTarget
+from mlp.core.runs import environment
 
 SPEC = JobSpec(
     name="demo-train-0123456789",

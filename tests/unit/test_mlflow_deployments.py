@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mlp.core.errors import UsageError
-from mlp.flows import mlflow_deployments as plugin
+from mlp.flows.serving import mlflow_deployments as plugin
 
 MLP_YAML = {
     "project": "demo",

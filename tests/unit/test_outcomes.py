@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlp.adapters.predictions.label_files import of_text
-from mlp.core.statistics.outcomes import classes, outcome
+from mlp.core.ab.statistics.outcomes import classes, outcome
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """What is written beside a model that is packaged."""
 
-from mlp.core import package
+from mlp.core.models import package
 
 
 def test_an_image_bears_the_models_name_as_it_is() -> None:

@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from mlflow.pyfunc.scoring_server import infer_and_parse_data, parse_csv_input
 
-from mlp.adapters.predictions import rows
+from mlp.adapters.predictions import scored_rows
 
 VALUES = st.one_of(
     st.none(),
@@ -51,9 +51,9 @@ def plain(value: Any) -> Any:
 
 
 def ours(body: bytes, content_type: str = "application/json") -> list[Any]:
-    found = rows.of_request(body, content_type)
+    found = scored_rows.of_request(body, content_type)
     assert found is not None
-    return [plain(row) for row in json.loads(rows.dumps(found))]
+    return [plain(row) for row in json.loads(scored_rows.dumps(found))]
 
 
 @st.composite
@@ -134,13 +134,13 @@ def test_parquet() -> None:
     ],
 )
 def test_what_has_no_rows_is_said_to_have_none(body: bytes) -> None:
-    assert rows.of_request(body, "application/json") is None
+    assert scored_rows.of_request(body, "application/json") is None
 
 
 @given(st.binary(max_size=200), st.sampled_from(["application/json", "text/csv", "x"]))
 def test_no_body_breaks_it(body: bytes, content_type: str) -> None:
-    rows.of_request(body, content_type)
-    rows.of_answer(body, None)
+    scored_rows.of_request(body, content_type)
+    scored_rows.of_answer(body, None)
 
 
 JSON = st.recursive(
@@ -153,8 +153,8 @@ JSON = st.recursive(
     JSON | st.fixed_dictionaries({"data": JSON, "columns": JSON}),
 )
 def test_no_document_breaks_it(form: str, value: Any) -> None:
-    found = rows.of_request(json.dumps({form: value}).encode(), "application/json")
-    assert found is None or all(isinstance(rows.dumps(row), str) for row in found)
+    found = scored_rows.of_request(json.dumps({form: value}).encode(), "application/json")
+    assert found is None or all(isinstance(scored_rows.dumps(row), str) for row in found)
 
 
 def test_duplicate_columns_keep_their_values() -> None:
@@ -170,4 +170,4 @@ def test_duplicate_columns_keep_their_values() -> None:
     ],
 )
 def test_the_number_of_a_prediction(value: Any, number: float | None) -> None:
-    assert rows.number(value) == number
+    assert scored_rows.number(value) == number

@@ -6,8 +6,8 @@ from typing import Any
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mlp.core.ledger import Action, Entry
-from mlp.core.promotion import (
+from mlp.core.models.ledger import Action, Entry
+from mlp.core.models.standing import (
     INTENT,
     OUTCOME,
     holders,

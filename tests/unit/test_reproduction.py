@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlp.core.reproduction import (
+from mlp.core.compare.reproduction import (
     Item,
     Match,
     Reproduction,

@@ -6,9 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlp.core.errors import UsageError
-from mlp.core.ledger import CHALLENGER, Action, Entry
-from mlp.core.rollout import (
+from mlp.core.ab.rollout import (
     Kind,
     Move,
     Opinion,
@@ -19,8 +17,10 @@ from mlp.core.rollout import (
     parse,
     position,
 )
-from mlp.core.traffic import traffic
-from mlp.core.verdict import Because, Outcome
+from mlp.core.ab.traffic import traffic
+from mlp.core.ab.verdict import Because, Outcome
+from mlp.core.errors import UsageError
+from mlp.core.models.ledger import CHALLENGER, Action, Entry
 
 STEPS = Steps()
 FINAL = (Kind.PROMOTE, Kind.ABORT)

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mlp.core.exposure import Period, comparable, periods
-from mlp.core.ledger import Action, Entry
-from mlp.core.statistics import arms, assignment, metrics, sequential
-from mlp.core.statistics import columns as read
-from mlp.core.statistics.arms import Arms, Log, assemble
-from mlp.core.statistics.assignment import Split, check
-from mlp.core.statistics.comparison import Plan, compare
-from mlp.core.traffic import Traffic, position
+from mlp.core.ab.exposure import Period, comparable, periods
+from mlp.core.ab.statistics import arms, assignment, metrics, sequential
+from mlp.core.ab.statistics import columns as read
+from mlp.core.ab.statistics.arms import Arms, Log, assemble
+from mlp.core.ab.statistics.assignment import Split, check
+from mlp.core.ab.statistics.metric_comparison import Plan, compare
+from mlp.core.ab.traffic import Traffic, position
+from mlp.core.models.ledger import Action, Entry
 
 Array = NDArray[Any]
 NOW = Traffic("1", "2", 0.5)

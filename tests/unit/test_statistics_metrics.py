@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
 
+from mlp.core.ab.statistics import bootstrap, fixed, metrics, quantiles
+from mlp.core.ab.statistics.labelled_rows import Rows
+from mlp.core.ab.statistics.metric_comparison import Plan, compare
 from mlp.core.errors import ConfigurationError
-from mlp.core.statistics import bootstrap, fixed, metrics, quantiles
-from mlp.core.statistics.comparison import Plan, compare
-from mlp.core.statistics.rows import Rows
 
 Array = NDArray[Any]
 

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mlp.core.statistics import estimates, fixed, sequential, sums
-from mlp.core.statistics.comparison import Plan
-from mlp.core.statistics.estimates import Pair
-from mlp.core.statistics.ranking import Ranking
-from mlp.core.statistics.rows import Rows
+from mlp.core.ab.statistics import estimates, fixed, sequential, sums
+from mlp.core.ab.statistics.estimates import Pair
+from mlp.core.ab.statistics.labelled_rows import Rows
+from mlp.core.ab.statistics.metric_comparison import Plan
+from mlp.core.ab.statistics.ranking import Ranking
 
 Array = NDArray[Any]
 PLAN = Plan(alpha=0.05, power=0.8, effect=None, min_samples=1000)

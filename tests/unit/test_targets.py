@@ -18,12 +18,13 @@ from hypothesis import strategies as st
 from mlp.adapters.cluster import NEEDED
 from mlp.adapters.params import with_section
 from mlp.cli.main import call
-from mlp.core import probe_job, target_fit
-from mlp.core.health import Check, Verdict
-from mlp.core.probe_job import Answer, Question
-from mlp.core.target_fit import Node
-from mlp.core.targets import KubernetesTarget
-from mlp.flows import target_checks
+from mlp.core.checkup import probe_job
+from mlp.core.checkup.health import Check, Verdict
+from mlp.core.checkup.probe_job import Answer, Question
+from mlp.core.launch import target_fit
+from mlp.core.launch.target_fit import Node
+from mlp.core.launch.targets_section import KubernetesTarget
+from mlp.flows.checkup import target_checks
 from mlp.flows.project import load
 from tests.conftest import BIN, Project
 
@@ -745,7 +746,7 @@ def test_how_an_image_is_built_here_is_said_once(
 
 
 def test_clocks_that_differ_by_more_than_half_a_minute_are_a_problem() -> None:
-    from mlp.flows import target_probing
+    from mlp.flows.checkup import target_probing
 
     now = time.time()
     question = Question(None, None, "f")

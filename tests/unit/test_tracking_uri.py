@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from sqlalchemy.engine import make_url
 
 from mlp.core.errors import ConfigurationError
-from mlp.core.tracking_uri import absolute, file_of, refuse_odd, relative
+from mlp.core.runs.tracking_uri import absolute, file_of, refuse_odd, relative
 
 ROOT = Path("/srv/project")
 

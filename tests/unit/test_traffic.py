@@ -5,8 +5,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlp.core.ledger import Action, Entry
-from mlp.core.traffic import Traffic, position, traffic
+from mlp.core.ab.traffic import Traffic, position, traffic
+from mlp.core.models.ledger import Action, Entry
 
 ALIASES = {"champion": "1", "challenger": "2"}
 

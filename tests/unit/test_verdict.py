@@ -7,17 +7,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mlp.core.ab import Ab, Guard
-from mlp.core.errors import ConfigurationError
-from mlp.core.exposure import Period
-from mlp.core.statistics import guards, metrics
-from mlp.core.statistics.arms import Log
-from mlp.core.statistics.guards import Requests
-from mlp.core.statistics.judging import Question, judge
-from mlp.core.statistics.metrics import Metric
-from mlp.core.statistics.rows import Rows
-from mlp.core.traffic import Traffic
-from mlp.core.verdict import (
+from mlp.core.ab.ab_section import Ab, Guard
+from mlp.core.ab.exposure import Period
+from mlp.core.ab.statistics import guards, metrics
+from mlp.core.ab.statistics.arms import Log
+from mlp.core.ab.statistics.guards import Requests
+from mlp.core.ab.statistics.judging import Question, judge
+from mlp.core.ab.statistics.labelled_rows import Rows
+from mlp.core.ab.statistics.metrics import Metric
+from mlp.core.ab.traffic import Traffic
+from mlp.core.ab.verdict import (
     BROKEN,
     KEPT,
     UNKNOWN,
@@ -31,6 +30,7 @@ from mlp.core.verdict import (
     Verdict,
     decide,
 )
+from mlp.core.errors import ConfigurationError
 
 Array = NDArray[Any]
 

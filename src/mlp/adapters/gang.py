@@ -10,8 +10,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mlp.core import environment
 from mlp.core.errors import MissingExtraError
+from mlp.core.runs import environment
 
 
 def main(arguments: Sequence[str]) -> int:

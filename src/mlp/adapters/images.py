@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlp.core.errors import ConfigurationError, RemoteError
-from mlp.core.image import Reference
+from mlp.core.launch.image import Reference
 from mlp.core.patience import waiting_for
 
 BUILDERS = ("docker", "podman", "buildah")

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from mlp.core.errors import ConfigurationError, UsageError
-from mlp.core.overrides import Override, assign, split
-from mlp.core.yaml_insert import holds, inserted
+from mlp.core.runs.overrides import Override, assign, split
+from mlp.core.scaffold.yaml_insert import holds, inserted
 
 
 def changed(path: Path, settings: Sequence[str]) -> tuple[str, tuple[Override, ...]]:

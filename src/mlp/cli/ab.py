@@ -35,15 +35,16 @@ def verdict(
     with 0 when the challenger is better, and with 4 when it is worse, a guard is broken, users are
     not split as configured, or nothing is shown yet (0 with --allow-inconclusive).
     """
-    from mlp.cli import compared, render
-    from mlp.core.verdict import Because, Outcome
+    from mlp.cli import render
+    from mlp.cli.views import ab as view
+    from mlp.core.ab.verdict import Because, Outcome
     from mlp.flows import project
-    from mlp.flows import verdict as verdicts
+    from mlp.flows.ab import judgement as verdicts
 
-    start = compared.moment(since) if since else None
+    start = view.moment(since) if since else None
     loaded = project.load(env=env, settings=settings)
     found = verdicts.reach(loaded, since=start, metric=metric)
-    render.document(dataclasses.asdict(found), compared.verdict(found), as_json=json_output)
+    render.document(dataclasses.asdict(found), view.verdict(found), as_json=json_output)
     undecided = found.outcome == Outcome.INCONCLUSIVE and found.because != Because.SAMPLE_RATIO
     accepted = found.outcome == Outcome.BETTER or (undecided and allow_inconclusive)
     return 0 if accepted else 4
@@ -54,12 +55,13 @@ def verdict(
 @options.common
 def status(json_output: bool, env: str | None, settings: tuple[str, ...]) -> None:
     """Who answers now, the challenger's shares until now, and how much there is to compare."""
-    from mlp.cli import compared, render
+    from mlp.cli import render
+    from mlp.cli.views import ab as view
     from mlp.flows import project
-    from mlp.flows import verdict as verdicts
+    from mlp.flows.ab import judgement as verdicts
 
     found = verdicts.status(project.load(env=env, settings=settings))
-    render.document(dataclasses.asdict(found), compared.status(found), as_json=json_output)
+    render.document(dataclasses.asdict(found), view.status(found), as_json=json_output)
 
 
 @command.command(context_settings=_HELP)
@@ -81,9 +83,11 @@ def share(
     A larger share only moves users to the challenger, a smaller one only back. A challenger that
     was taken out gets requests again.
     """
-    from mlp.cli import compared, render
-    from mlp.flows import project, traffic
+    from mlp.cli import render
+    from mlp.cli.views import ab as view
+    from mlp.flows import project
+    from mlp.flows.ab import traffic_shares
 
     loaded = project.load(env=env, settings=settings)
-    entry = traffic.set_share(loaded, share, shadow=shadow, reason=reason)
-    render.document(dataclasses.asdict(entry), compared.shared(entry), as_json=json_output)
+    entry = traffic_shares.set_share(loaded, share, shadow=shadow, reason=reason)
+    render.document(dataclasses.asdict(entry), view.shared(entry), as_json=json_output)

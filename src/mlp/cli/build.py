@@ -7,7 +7,7 @@ import click
 from mlp.cli import options
 
 if TYPE_CHECKING:
-    from mlp.flows.building import Plan
+    from mlp.flows.launch.image_building import Plan
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -43,11 +43,12 @@ def command(
     import dataclasses
 
     from mlp.cli import render
-    from mlp.flows import building, project
+    from mlp.flows import project
+    from mlp.flows.launch import image_building
 
     loaded = project.load(env=env, settings=settings)
     named = bool(arguments) and not arguments[0].startswith("-")
-    planned = building.plan(
+    planned = image_building.plan(
         loaded,
         arguments[0] if named else None,
         base=base,
@@ -64,7 +65,7 @@ def command(
     if dry_run:
         render.document(_shown(planned), _text(planned), as_json=json_output)
         return
-    result = building.build(planned, render.note)
+    result = image_building.build(planned, render.note)
     done = [
         f"{word} in {render.duration(seconds)}"
         for word, seconds in (("built", result.build_seconds), ("pushed", result.push_seconds))

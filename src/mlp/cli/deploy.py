@@ -50,30 +50,32 @@ def command(
     if context.invoked_subcommand is not None:
         _nothing_before(context)
         return
-    from mlp.cli import deployed, render
-    from mlp.flows import deploying, project
+    from mlp.cli import render
+    from mlp.cli.views import deploy as view
+    from mlp.flows import project
+    from mlp.flows.serving import deploying
 
     loaded = project.load(env=env, settings=settings)
     share = None if canary is None else canary / 100
     planned = deploying.plan(loaded, target, canary=share, release=release)
     if dry_run:
         render.document(
-            deployed.planned_document(planned), deployed.manifests(planned), as_json=json_output
+            view.planned_document(planned), view.manifests(planned), as_json=json_output
         )
         return
-    for line in deployed.plan_lines(planned):
+    for line in view.plan_lines(planned):
         render.note(line)
     deploying.apply(loaded, planned)
     seen = None
     if wait:
         seen = deploying.await_ready(loaded, target, _READY_S, render.note, release)
     document = {
-        **deployed.planned_document(planned),
+        **view.planned_document(planned),
         "ready": seen and seen.ready,
         "wanted": seen and seen.wanted,
     }
     document.pop("manifests")
-    render.document(document, deployed.done_text(planned, seen), as_json=json_output)
+    render.document(document, view.done_text(planned, seen), as_json=json_output)
 
 
 @command.command(context_settings=_HELP)
@@ -89,13 +91,13 @@ def status(
     settings: tuple[str, ...],
 ) -> None:
     """The release, its pods, which versions answer, and the last entries of the ledger."""
-    from mlp.cli import deployed, render
-    from mlp.flows import deploying, project
+    from mlp.cli import render
+    from mlp.cli.views import deploy as view
+    from mlp.flows import project
+    from mlp.flows.serving import deploying
 
     found = deploying.status(project.load(env=env, settings=settings), target, release)
-    render.document(
-        deployed.status_document(found), deployed.status_text(found), as_json=json_output
-    )
+    render.document(view.status_document(found), view.status_text(found), as_json=json_output)
 
 
 @command.command(context_settings=_HELP)
@@ -107,9 +109,10 @@ def promote(reason: str, json_output: bool, env: str | None, settings: tuple[str
     import dataclasses
 
     from mlp.cli import render
-    from mlp.flows import project, rollout
+    from mlp.flows import project
+    from mlp.flows.ab import rollout_steps
 
-    found = rollout.promote(project.load(env=env, settings=settings), render.note, reason)
+    found = rollout_steps.promote(project.load(env=env, settings=settings), render.note, reason)
     text = f"version {found.version} is champion"
     text += f", after version {found.previous}" if found.previous else ""
     render.document(dataclasses.asdict(found), text, as_json=json_output)
@@ -124,9 +127,10 @@ def abort(reason: str, json_output: bool, env: str | None, settings: tuple[str, 
     import dataclasses
 
     from mlp.cli import render
-    from mlp.flows import project, rollout
+    from mlp.flows import project
+    from mlp.flows.ab import rollout_steps
 
-    found = rollout.abort(project.load(env=env, settings=settings), reason)
+    found = rollout_steps.abort(project.load(env=env, settings=settings), reason)
     text = f"version {found.previous} is challenger no longer: the champion answers all requests"
     render.document(dataclasses.asdict(found), text, as_json=json_output)
 
@@ -167,9 +171,9 @@ def rollout(
     import dataclasses
 
     from mlp.cli import render
-    from mlp.core import rollout as machine
+    from mlp.core.ab import rollout as machine
     from mlp.flows import project
-    from mlp.flows import rollout as flow
+    from mlp.flows.ab import rollout_steps as flow
 
     plan = machine.Steps(
         machine.parse(steps),
@@ -196,7 +200,8 @@ def remove(
 ) -> None:
     """Remove the release from the cluster. Versions, ledger and predictions stay."""
     from mlp.cli import render
-    from mlp.flows import deploying, project
+    from mlp.flows import project
+    from mlp.flows.serving import deploying
 
     removed = deploying.remove(project.load(env=env, settings=settings), target, release)
     text = "removed" if removed else "there was nothing to remove"

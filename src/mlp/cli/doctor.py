@@ -7,7 +7,7 @@ import click
 from mlp.cli import options
 
 if TYPE_CHECKING:
-    from mlp.flows.doctor import Report
+    from mlp.flows.checkup.diagnosis import Report
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -23,9 +23,9 @@ def command(
     """
     from pathlib import Path
 
-    from mlp.flows import doctor
+    from mlp.flows.checkup import diagnosis
 
-    report = doctor.examine(Path.cwd(), env, settings, target)
+    report = diagnosis.examine(Path.cwd(), env, settings, target)
     show(report, as_json=json_output)
     return 0 if report.healthy else 3
 
@@ -35,7 +35,7 @@ def show(report: "Report", *, as_json: bool) -> None:
     import dataclasses
 
     from mlp.cli import render
-    from mlp.core.health import Verdict
+    from mlp.core.checkup.health import Verdict
 
     checks = [dataclasses.asdict(check) for check in report.checks]
     shown = {"healthy": report.healthy, "checks": checks, "next": report.next}

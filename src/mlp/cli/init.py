@@ -47,7 +47,7 @@ def command(
 
 
 def _new(path: str, template: str, dry_run: bool, as_json: bool) -> None:
-    from mlp.flows import scaffolding
+    from mlp.flows.scaffold import scaffolding
 
     plan = scaffolding.plan(Path(path), template)
     commit = None if dry_run else scaffolding.make(plan)
@@ -60,7 +60,7 @@ def _new(path: str, template: str, dry_run: bool, as_json: bool) -> None:
 
 
 def _existing(path: Path, dry_run: bool, as_json: bool) -> None:
-    from mlp.flows import scaffolding
+    from mlp.flows.scaffold import scaffolding
 
     plan = scaffolding.plan_adoption(path)
     if not dry_run:
@@ -72,7 +72,7 @@ def _existing(path: Path, dry_run: bool, as_json: bool) -> None:
 
 
 def _update(path: Path, dry_run: bool, as_json: bool) -> None:
-    from mlp.flows import template_update
+    from mlp.flows.scaffold import template_update
 
     plan = template_update.plan(path)
     shown = {"root": plan.root, "project": plan.project, "template": plan.template}

@@ -28,9 +28,10 @@ def list_command(
 ) -> int:
     """List the jobs, the newest first. Ends with 5 where a target could not be asked."""
     from mlp.cli import render
-    from mlp.flows import jobs, project
+    from mlp.flows import project
+    from mlp.flows.launch import job_control
 
-    found = jobs.listed(project.load(env=env, settings=settings), target)
+    found = job_control.listed(project.load(env=env, settings=settings), target)
     rows = [
         (
             job.name,
@@ -68,7 +69,8 @@ def logs(
 ) -> None:
     """Print what the first node of a job has printed, or the one that --node names."""
     from mlp.cli import render
-    from mlp.flows import jobs, project
+    from mlp.flows import project
+    from mlp.flows.launch import job_control
 
     printed = False
 
@@ -79,7 +81,7 @@ def logs(
         sys.stdout.buffer.flush()
 
     loaded = project.load(env=env, settings=settings)
-    name = jobs.logs(loaded, job, emit, target=target, node=node, follow=follow)
+    name = job_control.logs(loaded, job, emit, target=target, node=node, follow=follow)
     if not printed:
         render.note(f"nothing is printed yet\nnext:  mlp jobs explain {name}")
 
@@ -94,9 +96,10 @@ def explain(
 ) -> None:
     """Say why a job waits or how it ended, and what to do."""
     from mlp.cli import render
-    from mlp.flows import jobs, project
+    from mlp.flows import project
+    from mlp.flows.launch import job_control
 
-    name, why = jobs.explain(project.load(env=env, settings=settings), job, target)
+    name, why = job_control.explain(project.load(env=env, settings=settings), job, target)
     lines = [f"{name} ({why.state}): {why.reason}", *(f"  {line}" for line in why.log)]
     lines += [f"fix:   {why.fix}"] if why.fix else []
     shown = {"job": name, **dataclasses.asdict(why)}
@@ -110,9 +113,10 @@ def explain(
 def cancel(job: str, target: str | None, env: str | None, settings: tuple[str, ...]) -> None:
     """Delete a job and all that belongs to it."""
     from mlp.cli import render
-    from mlp.flows import jobs, project
+    from mlp.flows import project
+    from mlp.flows.launch import job_control
 
-    name = jobs.cancel(project.load(env=env, settings=settings), job, target)
+    name = job_control.cancel(project.load(env=env, settings=settings), job, target)
     render.note(f"cancelled {name}")
 
 
@@ -129,16 +133,20 @@ def attach(
     Finishes what `--detach` or Ctrl-C left: outputs, dvc.lock, the run. Works in any clone of the
     repository, at the commit that the job was submitted from.
     """
-    from mlp.cli import render, runner
-    from mlp.flows import jobs, project
+    from mlp.cli import render
+    from mlp.cli.views import run as view
+    from mlp.flows import project
+    from mlp.flows.launch import job_control
 
     loaded = project.load(env=env, settings=settings)
-    done = jobs.received(loaded, job, target)
+    done = job_control.received(loaded, job, target)
     if done is not None:
         text = f"the outputs of job {done.name} came with run {done.run_id[:8]}; nothing to do"
         render.document({"job": done.name, "run_id": done.run_id}, text, as_json=json_output)
         return 0
-    return runner.watched(
-        lambda observer, line: jobs.attach(loaded, job, observer, target=target, command_line=line),
+    return view.watched(
+        lambda observer, line: job_control.attach(
+            loaded, job, observer, target=target, command_line=line
+        ),
         as_json=json_output,
     )

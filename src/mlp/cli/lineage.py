@@ -9,7 +9,7 @@ from mlp.cli import options
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from mlp.flows.lineage import File, Lineage, Origin, Producer
+    from mlp.flows.compare.file_lineage import File, Lineage, Origin, Producer
 
 _STATES = {
     "modified": "changed here since",
@@ -31,9 +31,10 @@ def command(path: str, json_output: bool, env: str | None, settings: tuple[str, 
     from pathlib import Path
 
     from mlp.cli import render
-    from mlp.flows import lineage, project
+    from mlp.flows import project
+    from mlp.flows.compare import file_lineage
 
-    found = lineage.lineage(project.load(env=env, settings=settings), path, Path.cwd())
+    found = file_lineage.lineage(project.load(env=env, settings=settings), path, Path.cwd())
     render.document(dataclasses.asdict(found), _as_text(found), as_json=json_output)
 
 

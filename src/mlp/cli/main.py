@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from mlp.adapters import interrupts
+from mlp.adapters.base import interrupts
 from mlp.core import patience
 from mlp.core.errors import MlpError
 

@@ -37,17 +37,17 @@ def register(
     RUN is an id or its beginning, a run's name, or `last`. The digest of every file is kept, and
     what the model was made from. A model that is registered already keeps its version.
     """
-    from mlp.cli import model_views
+    from mlp.cli.views import models as view
     from mlp.flows import project
     from mlp.flows.models import registering
 
     loaded = project.load(env=env, settings=settings)
     planned = registering.plan(loaded, run, artifact)
     if dry_run:
-        model_views.registering(planned, as_json=json_output)
+        view.registering(planned, as_json=json_output)
         return
     entry = registering.apply(loaded, planned)
-    model_views.registered(planned, entry, as_json=json_output)
+    view.registered(planned, entry, as_json=json_output)
 
 
 @command.command("list", context_settings=_HELP)
@@ -55,12 +55,12 @@ def register(
 @options.common
 def list_(json_output: bool, env: str | None, settings: tuple[str, ...]) -> None:
     """The versions, the newest first, with where they stand."""
-    from mlp.cli import model_views
+    from mlp.cli.views import models as view
     from mlp.flows import project
     from mlp.flows.models import listing
 
     loaded = project.load(env=env, settings=settings)
-    model_views.versions(listing.versions(loaded), as_json=json_output)
+    view.versions(listing.versions(loaded), as_json=json_output)
 
 
 @command.command(context_settings=_HELP, epilog=_VERSION)
@@ -69,12 +69,12 @@ def list_(json_output: bool, env: str | None, settings: tuple[str, ...]) -> None
 @options.common
 def show(version: str, json_output: bool, env: str | None, settings: tuple[str, ...]) -> None:
     """One version: what it was made from, its digest, and the ledger's entries about it."""
-    from mlp.cli import model_views
+    from mlp.cli.views import models as view
     from mlp.flows import project
     from mlp.flows.models import listing
 
     loaded = project.load(env=env, settings=settings)
-    model_views.version(listing.show(loaded, version), as_json=json_output)
+    view.version(listing.show(loaded, version), as_json=json_output)
 
 
 @command.command(context_settings=_HELP, epilog=_VERSION)
@@ -117,7 +117,8 @@ def promote(
     Its gates come first: files, provenance, signature, prediction, metrics, champion. Ends with 4
     where one of them refuses, and where somebody else was faster.
     """
-    from mlp.cli import model_views, render
+    from mlp.cli import render
+    from mlp.cli.views import models as view
     from mlp.flows import project
     from mlp.flows.models import promoting
 
@@ -125,13 +126,13 @@ def promote(
     request = promoting.Request(version, to, reason, accept, expect)
     planned = promoting.plan(loaded, request, render.note)
     if dry_run or planned.done:
-        model_views.promotion(planned, None, as_json=json_output)
+        view.promotion(planned, None, as_json=json_output)
         return 4 if planned.refused else 0
     if planned.refused:
         if json_output:
-            model_views.promotion(planned, None, as_json=True)
+            view.promotion(planned, None, as_json=True)
         raise promoting.refusal(planned)
-    model_views.promotion(planned, promoting.apply(loaded, planned), as_json=json_output)
+    view.promotion(planned, promoting.apply(loaded, planned), as_json=json_output)
     return 0
 
 
@@ -154,7 +155,7 @@ def rollback(
     Passed over are versions that were rolled back from, taken out, archived or deleted, and those
     whose files are not what was registered. No other gate is asked.
     """
-    from mlp.cli import model_views
+    from mlp.cli.views import models as view
     from mlp.flows import project
     from mlp.flows.models import rolling_back
 
@@ -162,7 +163,7 @@ def rollback(
         loaded = project.load(env=env, settings=settings)
         planned = rolling_back.plan(loaded, to, reason)
         entry = None if dry_run else rolling_back.apply(loaded, planned)
-    model_views.rollback(planned, entry, as_json=json_output)
+    view.rollback(planned, entry, as_json=json_output)
 
 
 @command.command(context_settings=_HELP, epilog=_VERSION)
@@ -180,14 +181,14 @@ def archive(
     settings: tuple[str, ...],
 ) -> None:
     """Put VERSION away: it serves no more, and no rollback goes to it. Nothing is deleted."""
-    from mlp.cli import model_views
+    from mlp.cli.views import models as view
     from mlp.flows import project
     from mlp.flows.models import archiving
 
     loaded = project.load(env=env, settings=settings)
     planned = archiving.plan(loaded, version, reason)
     entry = None if dry_run or planned.done else archiving.apply(loaded, planned)
-    model_views.archived(planned, entry, as_json=json_output)
+    view.archived(planned, entry, as_json=json_output)
 
 
 @command.command(context_settings=_HELP)
@@ -205,12 +206,12 @@ def history(
     settings: tuple[str, ...],
 ) -> None:
     """The ledger: who changed what, when, from what to what, and why."""
-    from mlp.cli import model_views
+    from mlp.cli.views import models as view
     from mlp.flows import project
     from mlp.flows.models import listing
 
     loaded = project.load(env=env, settings=settings)
-    model_views.history(listing.history(loaded, limit, intents), as_json=json_output)
+    view.history(listing.history(loaded, limit, intents), as_json=json_output)
 
 
 @command.command(context_settings=_HELP, epilog=_VERSION)
@@ -249,7 +250,8 @@ def package(
 
     The folder has the model, its requirements, a digest of every file, and a program to serve it.
     """
-    from mlp.cli import model_views, render
+    from mlp.cli import render
+    from mlp.cli.views import models as view
     from mlp.flows import project
     from mlp.flows.models import packaging
 
@@ -259,7 +261,7 @@ def package(
     )
     if not dry_run:
         packaging.apply(loaded, planned, render.note)
-    model_views.package(planned, made=not dry_run, as_json=json_output)
+    view.package(planned, made=not dry_run, as_json=json_output)
 
 
 @contextmanager

@@ -32,15 +32,16 @@ def show(
     settings: tuple[str, ...],
 ) -> None:
     """The newest predictions, with their labels where there are some."""
-    from mlp.cli import predicted
-    from mlp.flows import predictions, project
+    from mlp.cli.views import predictions as view
+    from mlp.flows import project
+    from mlp.flows.serving import logged_predictions
 
     loaded = project.load(env=env, settings=settings)
     if request_id is not None:
-        predicted.request(predictions.request(loaded, request_id), as_json=json_output)
+        view.request(logged_predictions.request(loaded, request_id), as_json=json_output)
         return
-    found = predictions.newest(loaded, limit, version, route)
-    predicted.overview(found, version, route, as_json=json_output)
+    found = logged_predictions.newest(loaded, limit, version, route)
+    view.overview(found, version, route, as_json=json_output)
 
 
 @command.command(context_settings=_HELP)
@@ -52,11 +53,12 @@ def label(file: Path, json_output: bool, env: str | None, settings: tuple[str, .
 
     FILE is CSV, JSON lines (.jsonl) or Parquet. The label told last counts.
     """
-    from mlp.cli import predicted
-    from mlp.flows import predictions, project
+    from mlp.cli.views import predictions as view
+    from mlp.flows import project
+    from mlp.flows.serving import logged_predictions
 
-    done = predictions.label(project.load(env=env, settings=settings), file)
-    predicted.labelling(done, as_json=json_output)
+    done = logged_predictions.label(project.load(env=env, settings=settings), file)
+    view.labelling(done, as_json=json_output)
 
 
 @command.command(context_settings=_HELP)
@@ -68,11 +70,12 @@ def query(
     sql: str, limit: int, json_output: bool, env: str | None, settings: tuple[str, ...]
 ) -> None:
     """Ask the log in DuckDB's SQL; the tables are predictions, labels, labelled and gaps."""
-    from mlp.cli import predicted
-    from mlp.flows import predictions, project
+    from mlp.cli.views import predictions as view
+    from mlp.flows import project
+    from mlp.flows.serving import logged_predictions
 
-    found = predictions.query(project.load(env=env, settings=settings), sql, limit)
-    predicted.table(found, as_json=json_output)
+    found = logged_predictions.query(project.load(env=env, settings=settings), sql, limit)
+    view.table(found, as_json=json_output)
 
 
 @command.command(context_settings=_HELP)
@@ -83,9 +86,10 @@ def pack(json_output: bool, env: str | None, settings: tuple[str, ...]) -> int:
 
     Ends with 5 where the log's address cannot take it now: it waits, and nothing is lost.
     """
-    from mlp.cli import predicted
-    from mlp.flows import predictions, project
+    from mlp.cli.views import predictions as view
+    from mlp.flows import project
+    from mlp.flows.serving import logged_predictions
 
-    packed = predictions.pack(project.load(env=env, settings=settings))
-    predicted.packed(packed, as_json=json_output)
+    packed = logged_predictions.pack(project.load(env=env, settings=settings))
+    view.packed(packed, as_json=json_output)
     return 5 if packed.waiting else 0

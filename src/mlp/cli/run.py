@@ -35,9 +35,10 @@ def command(
     DVC decides what must run; one MLflow run records the pipeline, and one below it each stage.
     With --target, the STAGEs (or all) run there; without, each where mlp.yaml says.
     """
-    from mlp.cli import runner
-    from mlp.core.run_request import Request
-    from mlp.flows import project, training
+    from mlp.cli.views import run as view
+    from mlp.core.runs.run_request import Request
+    from mlp.flows import project
+    from mlp.flows.launch import training_stage
 
     loaded = project.load(env=env, settings=settings)
     request = Request(
@@ -45,8 +46,8 @@ def command(
         force=force,
         pull=pull,
         overrides=overrides,
-        launches=training.on_target(loaded, stages, target),
+        launches=training_stage.on_target(loaded, stages, target),
         detach=detach,
         show_all_ranks=all_ranks,
     )
-    return runner.run(loaded, request, dry_run=dry_run, as_json=json_output)
+    return view.run(loaded, request, dry_run=dry_run, as_json=json_output)

@@ -19,10 +19,11 @@ def command() -> None:
 @options.common
 def list_(limit: int, json_output: bool, env: str | None, settings: tuple[str, ...]) -> None:
     """The newest runs first."""
-    from mlp.cli import history as shown
-    from mlp.flows import history, project
+    from mlp.cli.views import runs as shown
+    from mlp.flows import project
+    from mlp.flows.runs import run_history
 
-    found = history.newest(project.load(env=env, settings=settings), limit)
+    found = run_history.newest(project.load(env=env, settings=settings), limit)
     shown.runs(found, as_json=json_output)
 
 
@@ -32,10 +33,11 @@ def list_(limit: int, json_output: bool, env: str | None, settings: tuple[str, .
 @options.common
 def show(run: str, json_output: bool, env: str | None, settings: tuple[str, ...]) -> None:
     """One run: its stages, metrics, params, and what it was made from."""
-    from mlp.cli import history as shown
-    from mlp.flows import history, project
+    from mlp.cli.views import runs as shown
+    from mlp.flows import project
+    from mlp.flows.runs import run_history
 
-    found = history.detail(project.load(env=env, settings=settings), run)
+    found = run_history.detail(project.load(env=env, settings=settings), run)
     shown.detail(found, as_json=json_output)
 
 
@@ -50,13 +52,16 @@ def diff(
     """What changed from one run to another: params, code, data, environment, metrics."""
     import dataclasses
 
-    from mlp.cli import comparison, render
-    from mlp.flows import comparing, project, syncing
+    from mlp.cli import render
+    from mlp.cli.views import runs_diff
+    from mlp.flows import project
+    from mlp.flows.compare import comparing
+    from mlp.flows.runs import syncing
 
     loaded = project.load(env=env, settings=settings)
     syncing.catch_up(loaded)
     found = comparing.diff(loaded, before, after)
-    render.document(dataclasses.asdict(found), comparison.diff_text(found), as_json=json_output)
+    render.document(dataclasses.asdict(found), runs_diff.diff_text(found), as_json=json_output)
 
 
 @command.command(context_settings=_HELP, epilog=_REFERENCE)
@@ -76,13 +81,16 @@ def why(
     """Why one run's metrics differ from another's: the likely causes, the likeliest first."""
     import dataclasses
 
-    from mlp.cli import comparison, render
-    from mlp.flows import comparing, project, syncing
+    from mlp.cli import render
+    from mlp.cli.views import runs_diff
+    from mlp.flows import project
+    from mlp.flows.compare import comparing
+    from mlp.flows.runs import syncing
 
     loaded = project.load(env=env, settings=settings)
     syncing.catch_up(loaded)
     found = comparing.why(loaded, before, after, metric)
-    render.document(dataclasses.asdict(found), comparison.why_text(found), as_json=json_output)
+    render.document(dataclasses.asdict(found), runs_diff.why_text(found), as_json=json_output)
 
 
 @command.command(context_settings=_HELP, epilog=_REFERENCE)
@@ -119,9 +127,11 @@ def reproduce(
     """
     import os
 
-    from mlp.cli import history as shown
     from mlp.cli import render
-    from mlp.flows import project, reproducing, syncing
+    from mlp.cli.views import runs as shown
+    from mlp.flows import project
+    from mlp.flows.compare import reproducing
+    from mlp.flows.runs import syncing
 
     loaded = project.load(env=os.environ.get("MLP_ENV"), settings=settings)
     syncing.catch_up(loaded)
@@ -136,8 +146,9 @@ def reproduce(
 @options.common
 def sync(json_output: bool, env: str | None, settings: tuple[str, ...]) -> int:
     """Deliver to MLflow what runs have recorded while it was away. May be called again."""
-    from mlp.cli import history as shown
-    from mlp.flows import project, syncing
+    from mlp.cli.views import runs as shown
+    from mlp.flows import project
+    from mlp.flows.runs import syncing
 
     synced = syncing.sync(project.load(env=env, settings=settings))
     shown.synced(synced, as_json=json_output)

@@ -8,7 +8,7 @@ import click
 from mlp.cli import options
 
 if TYPE_CHECKING:
-    from mlp.flows.serving import Plan
+    from mlp.flows.serving.local_server import Plan
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -40,12 +40,13 @@ def command(
     without a restart.
     """
     from mlp.cli import render
-    from mlp.flows import project, serving
+    from mlp.flows import project
+    from mlp.flows.serving import local_server
 
     loaded = project.load(env=env, settings=settings)
     options_ = {"host": host, "port": port, "workers": workers, "challenger": challenger}
     given = {name: value for name, value in options_.items() if value is not None}
-    planned = serving.plan(loaded, given)
+    planned = local_server.plan(loaded, given)
     if dry_run:
         document = {
             "spec": planned.spec.model_dump(mode="json"),
@@ -54,7 +55,7 @@ def command(
         render.document(document, _text(planned), as_json=json_output)
         return
     render.note(f"loading version {planned.traffic.champion} of {planned.spec.model} …")
-    serving.execute(loaded, planned, as_json=json_output)
+    local_server.execute(loaded, planned, as_json=json_output)
 
 
 def _text(planned: "Plan") -> str:

@@ -7,7 +7,7 @@ import click
 from mlp.cli import options
 
 if TYPE_CHECKING:
-    from mlp.flows.status import Code, LocalRun, Status
+    from mlp.flows.checkup.project_status import Code, LocalRun, Status
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 def command(json_output: bool, env: str | None, settings: tuple[str, ...]) -> int:
     """Show what the next run would do and why, and how the last one ended."""
     from mlp.cli import render
-    from mlp.flows import project, status
+    from mlp.flows import project
+    from mlp.flows.checkup import project_status
 
-    found = status.status(project.load(env=env, settings=settings))
+    found = project_status.status(project.load(env=env, settings=settings))
     render.document(_as_document(found), _as_text(found), as_json=json_output)
     if found.problem is not None:
         render.error(found.problem)

@@ -7,8 +7,8 @@ import click
 from mlp.cli import options
 
 if TYPE_CHECKING:
-    from mlp.flows.target_proposals import Proposal
-    from mlp.flows.targets import Plan
+    from mlp.flows.launch.target_entries import Plan
+    from mlp.flows.launch.target_proposals import Proposal
 
 _HELP = {"help_option_names": ["-h", "--help"]}
 
@@ -26,9 +26,10 @@ def list_(json_output: bool, env: str | None, settings: tuple[str, ...]) -> None
     import dataclasses
 
     from mlp.cli import render
-    from mlp.flows import project, targets
+    from mlp.flows import project
+    from mlp.flows.launch import target_entries
 
-    found = targets.listed(project.load(env=env, settings=settings))
+    found = target_entries.listed(project.load(env=env, settings=settings))
     rows = [
         (t.name, t.context or "(current)", t.namespace, t.image, t.gpu, t.queue, " ".join(t.stages))
         for t in found
@@ -56,8 +57,9 @@ def check(
     A small Job is run there and removed again. Ends with 3 where there is a problem.
     """
     from mlp.cli import doctor
-    from mlp.flows import project, target_checks
-    from mlp.flows.doctor import Report
+    from mlp.flows import project
+    from mlp.flows.checkup import target_checks
+    from mlp.flows.checkup.diagnosis import Report
 
     loaded = project.load(env=env, settings=settings)
     most = nodes or target_checks.most_nodes(loaded, name)
@@ -142,13 +144,14 @@ def add(
     import sys
 
     from mlp.cli import render
-    from mlp.flows import project, targets
-    from mlp.flows.target_proposals import Wanted
+    from mlp.flows import project
+    from mlp.flows.launch import target_entries
+    from mlp.flows.launch.target_proposals import Wanted
 
     loaded = project.load(env=env, settings=settings)
     wanted = Wanted(secrets=secrets or None, **given)
     asks = not (yes or dry_run or json_output) and sys.stdin.isatty()
-    planned = targets.plan(
+    planned = target_entries.plan(
         loaded,
         name,
         wanted,
@@ -157,7 +160,7 @@ def add(
         makes_secret=asks or wanted.make_secret is not None,
     )
     if not dry_run:
-        targets.write(loaded, planned)
+        target_entries.write(loaded, planned)
     remote, secret = planned.remote, planned.secret
     document = {
         "target": name,

@@ -42,13 +42,14 @@ def command(
 
     STAGE is the stage called `train`, or the only one under `launch` in mlp.yaml, unless named.
     """
-    from mlp.cli import runner
-    from mlp.core.run_request import Request
-    from mlp.flows import project, training
+    from mlp.cli.views import run as view
+    from mlp.core.runs.run_request import Request
+    from mlp.flows import project
+    from mlp.flows.launch import training_stage
 
     loaded = project.load(env=env, settings=settings)
-    chosen = training.stage(loaded, stage)
-    launches = training.launches(
+    chosen = training_stage.stage(loaded, stage)
+    launches = training_stage.launches(
         (chosen,),
         target=target,
         nodes=nodes,
@@ -65,4 +66,4 @@ def command(
         detach=detach,
         show_all_ranks=all_ranks,
     )
-    return runner.run(loaded, request, dry_run=dry_run, as_json=json_output)
+    return view.run(loaded, request, dry_run=dry_run, as_json=json_output)

@@ -27,18 +27,19 @@ def command(
     import sys
 
     from mlp.cli import render
-    from mlp.flows import pages, project
+    from mlp.flows import project
+    from mlp.flows.runs import mlflow_pages
 
     loaded = project.load(env=env, settings=settings)
     browser = not no_browser and sys.stdout.isatty()
-    there = pages.served_already(loaded)
+    there = mlflow_pages.served_already(loaded)
     if there is not None:
         _show(there, "a tracking server has this project's runs", json_output, browser)
         return
     signal.signal(signal.SIGTERM, _interrupt)
     render.note("starting MLflow's pages …")
     try:
-        with pages.served(loaded, host, port) as found:
+        with mlflow_pages.served(loaded, host, port) as found:
             _show(found.address, "Ctrl-C ends it", json_output, browser)
             if found.delivering:
                 render.note(f"runs that MLflow did not have yet come in: {found.delivering}")

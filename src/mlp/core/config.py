@@ -6,16 +6,16 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, Field, ValidationError
 
-from mlp.core.ab import Ab
-from mlp.core.deployment import Deploy
-from mlp.core.environment import LOCAL
+from mlp.core.ab.ab_section import Ab
 from mlp.core.errors import ConfigurationError
-from mlp.core.model import Model
+from mlp.core.launch.targets_section import KubernetesTarget
+from mlp.core.models.model_section import Model
 from mlp.core.nearest import did_you_mean
 from mlp.core.positions import Document, Path
+from mlp.core.runs.environment import LOCAL
 from mlp.core.section import Section
-from mlp.core.serving import Serve
-from mlp.core.targets import KubernetesTarget
+from mlp.core.serving.deploy_section import Deploy
+from mlp.core.serving.serve_section import Serve
 
 DEFAULT_TRACKING_URI = "sqlite:///mlflow.db"
 DEFAULT_STATE = "sqlite:///.mlp/state.db"

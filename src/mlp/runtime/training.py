@@ -10,14 +10,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlp.adapters import statefile, tracking
+from mlp.adapters import tracking
 from mlp.adapters import trainer as lightning
-from mlp.adapters.journal import Journal
-from mlp.core import environment
+from mlp.adapters.base import statefile
+from mlp.adapters.base.event_file import Journal
 from mlp.core.errors import MlpError, words
 from mlp.core.layout import RunLayout
+from mlp.core.runs import environment
 from mlp.core.secrets import Masker
-from mlp.runtime import carried_record
+from mlp.runtime.launch import carried_record
 
 if TYPE_CHECKING:
     import pytorch_lightning as pl

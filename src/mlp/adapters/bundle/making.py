@@ -10,8 +10,8 @@ from pathlib import Path
 
 from mlp.adapters.bundle.memo import archive, prune, remember, remembered
 from mlp.adapters.bundle.writing import Entry, write
-from mlp.core import bundle as rules
 from mlp.core.errors import ConfigurationError
+from mlp.core.launch import bundle_rules as rules
 
 _FORM = "1"  # of the archives; raised when the same files give another one
 # Time stamps are no finer than this many nanoseconds: a file may change again within them, unseen.

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from mlp.core import bundle as rules
 from mlp.core.errors import ConfigurationError, RemoteError
+from mlp.core.launch import bundle_rules as rules
 
 _BLOCK = 2**20
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from mlp.adapters.bundle.memo import archive, new_file
-from mlp.core import bundle as rules
 from mlp.core.errors import ConfigurationError
+from mlp.core.launch import bundle_rules as rules
 
 _BLOCK = 2**20
 

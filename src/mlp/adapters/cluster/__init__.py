@@ -1,17 +1,6 @@
 """The door to Kubernetes."""
 
-from mlp.adapters.cluster.connection import (
-    Cluster,
-    ExistsError,
-    ForbiddenError,
-    Manifest,
-    NotFoundError,
-    Object,
-    UnreachableError,
-)
-from mlp.adapters.cluster.credentials import create_secret
-from mlp.adapters.cluster.deployments import autoscaler, deployment, last_lines, pods_with
-from mlp.adapters.cluster.jobs import (
+from mlp.adapters.cluster.cluster_jobs import (
     JobState,
     Phase,
     create_job,
@@ -24,6 +13,17 @@ from mlp.adapters.cluster.jobs import (
     state_of,
     watch_job,
 )
+from mlp.adapters.cluster.connection import (
+    Cluster,
+    ExistsError,
+    ForbiddenError,
+    Manifest,
+    NotFoundError,
+    Object,
+    UnreachableError,
+)
+from mlp.adapters.cluster.credentials import create_secret
+from mlp.adapters.cluster.deployment_pods import autoscaler, deployment, last_lines, pods_with
 from mlp.adapters.cluster.logs import follow_log, print_log
 from mlp.adapters.cluster.looking import (
     Context,

@@ -6,7 +6,7 @@ from typing import Any
 
 from mlp.adapters.cluster.connection import Cluster, NotFoundError, Object, UnreachableError
 from mlp.core.errors import RemoteError
-from mlp.core.job import pods_of
+from mlp.core.launch.job_spec import pods_of
 
 # A watch that is silent for so long has lost its connection.
 _SILENCE_S = 25.0

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from mlp.adapters.cluster.connection import Cluster, NotFoundError, Object
 from mlp.core.errors import ConfigurationError, MissingExtraError
+from mlp.core.launch.target_fit import Node, node
 from mlp.core.quantities import amount
-from mlp.core.target_fit import Node, node
 
 _KUEUE = "kueue.x-k8s.io"
 _OPAQUE = "Opaque"

@@ -1,4 +1,4 @@
-"""What a cluster has of one job, for `mlp.core.explanation`.
+"""What a cluster has of one job, for `mlp.core.explain.explanation`.
 
 A handful of requests, however many pods there are. What a Role does not allow is left out, and
 noted: a Role of a namespace cannot list nodes.
@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from mlp.adapters.cluster.connection import Cluster, ForbiddenError, NotFoundError, Object
-from mlp.core import departures
-from mlp.core.job import QUEUE_LABEL, pods_of
-from mlp.core.observation import KUEUE_ABSENT, Observation, when
+from mlp.core.explain import departures
+from mlp.core.explain.observation import KUEUE_ABSENT, Observation, when
+from mlp.core.launch.job_spec import QUEUE_LABEL, pods_of
 
 _BATCH = "/apis/batch/v1"
 _KUEUE = "/apis/kueue.x-k8s.io"

@@ -8,10 +8,10 @@ from mlp.adapters.data.contents import (
     plots,
     sources,
 )
-from mlp.adapters.data.errors import translated
+from mlp.adapters.data.dvc_errors import translated
+from mlp.adapters.data.dvc_pipeline import Begun, Ended, count, plan, reproduce, stages
+from mlp.adapters.data.dvc_project import adopt, init, locked, opened, root
 from mlp.adapters.data.packages import is_installed, package_for
-from mlp.adapters.data.pipeline import Begun, Ended, count, plan, reproduce, stages
-from mlp.adapters.data.project import adopt, init, locked, opened, root
 from mlp.adapters.data.remotes import (
     DefaultRemote,
     NewRemote,

@@ -7,10 +7,10 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlp.adapters.data.pipeline import is_pipeline, state_of
-from mlp.adapters.data.project import opened
+from mlp.adapters.data.dvc_pipeline import is_pipeline, state_of
+from mlp.adapters.data.dvc_project import opened
 from mlp.core.errors import ConfigurationError
-from mlp.core.pipeline import StageState
+from mlp.core.runs.pipeline import StageState
 
 if TYPE_CHECKING:
     from dvc.repo import Repo

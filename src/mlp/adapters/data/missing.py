@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from mlp.adapters.data.errors import chain
+from mlp.adapters.data.dvc_errors import chain
 from mlp.core.errors import ConfigurationError, RemoteError, StageFailed
 from mlp.core.patience import waiting_for
 from mlp.core.secrets import mask_urls

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlp.adapters.data.errors import translated
+from mlp.adapters.data.dvc_errors import translated
+from mlp.adapters.data.dvc_pipeline import is_pipeline
+from mlp.adapters.data.dvc_project import opened
 from mlp.adapters.data.packages import missing_package, package_for
-from mlp.adapters.data.pipeline import is_pipeline
-from mlp.adapters.data.project import opened
 from mlp.adapters.data.transfer import pull
 from mlp.core.errors import ConfigurationError, MlpError
 from mlp.core.patience import waiting_for

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlp.adapters.data.project import opened
+from mlp.adapters.data.dvc_project import opened
 from mlp.adapters.data.remotes import is_local
 from mlp.adapters.data.storage_errors import storage_translated
 from mlp.core.errors import ConfigurationError

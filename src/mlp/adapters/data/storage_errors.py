@@ -10,13 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from mlp.adapters.data.packages import missing_package
-from mlp.core.errors import (
-    MlpError,
-    RemoteError,
-    Unavailable,
-    from_os_error,
-    links,
-)
+from mlp.core.errors import MlpError, RemoteError, Unavailable, from_os_error, links
 from mlp.core.patience import waiting_for
 
 _FOREIGN = ("botocore", "aiobotocore", "aiohttp", "s3fs", "gcsfs", "google", "azure", "adlfs")

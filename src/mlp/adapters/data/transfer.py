@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlp.adapters.data.errors import translated
-from mlp.adapters.data.project import opened
+from mlp.adapters.data.dvc_errors import translated
+from mlp.adapters.data.dvc_project import opened
 from mlp.adapters.data.storage_errors import storage_translated
 from mlp.core.errors import ConfigurationError, RemoteError
 from mlp.core.secrets import mask_urls

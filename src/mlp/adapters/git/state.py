@@ -7,8 +7,8 @@ from pathlib import Path
 
 from mlp.adapters.git.command import empty_tree, git, head, names, repository, run
 from mlp.adapters.git.trees import scratch_index
-from mlp.core.provenance import Code
-from mlp.core.secret_files import looks_secret
+from mlp.core.launch.secret_files import looks_secret
+from mlp.core.runs.provenance import Code
 from mlp.core.secrets import mask_urls
 
 # An untracked file above this size is data rather than code: it stays out of a run's patch.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from mlp.core.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from mlp.core.comparison import FileChange
+    from mlp.core.compare.run_comparison import FileChange
 from mlp.adapters.git.command import git, names, repository, run
 
 _STATUS = {"A": "added", "D": "deleted", "T": "type changed"}
@@ -64,7 +64,7 @@ def _tree(
 
 def changed_files(trees: Trees, before: str, after: str) -> tuple["FileChange", ...]:
     """The files that differ between two trees, by their path from the repository's root."""
-    from mlp.core.comparison import FileChange  # 8 ms that `mlp run` has no use for
+    from mlp.core.compare.run_comparison import FileChange  # 8 ms that `mlp run` has no use for
 
     compare = ["diff-tree", "-r", "-z", "--no-renames", "--no-ext-diff"]
     found = run([*compare, "--name-status", before, after], trees.top, trees.variables)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlp.adapters.predictions.samples import json_path
 from mlp.core.errors import UsageError
-from mlp.core.predictions import Label
+from mlp.core.serving.prediction_log import Label
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

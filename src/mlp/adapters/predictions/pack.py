@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlp.adapters.predictions import frames, records, segments, tables
+from mlp.adapters.predictions import frames, parquet_tables, records, segments
 from mlp.adapters.predictions.destination import Destination
 from mlp.core.errors import RemoteError
 
@@ -67,7 +67,9 @@ def pack(journal: Path, destination: str | Path) -> Packed:
 def _pack(path: Path, segment: int, place: Destination) -> Packed:
     with tempfile.TemporaryDirectory(prefix="mlp-pack-") as scratch:
         folder = Path(scratch)
-        with tables.writing(lambda relative: place.part(relative, folder), path.stem) as writer:
+        with parquet_tables.writing(
+            lambda relative: place.part(relative, folder), path.stem
+        ) as writer:
             lost, damaged = convert(path, segments.read(segment), writer, complete=True)
         for relative, part in writer.written.items():
             place.deliver(part, relative)
@@ -75,7 +77,9 @@ def _pack(path: Path, segment: int, place: Destination) -> Packed:
     return Packed(1, rows[records.PREDICTIONS], rows[records.LABELS], lost, damaged)
 
 
-def convert(path: Path, data: bytes, writer: tables.Writer, *, complete: bool) -> tuple[int, int]:
+def convert(
+    path: Path, data: bytes, writer: parquet_tables.Writer, *, complete: bool
+) -> tuple[int, int]:
     """Write a segment's records as rows; how many were lost before it, and how many are damaged.
 
     A segment that is not `complete` may end in a record that is just being written.

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from mlp.adapters.predictions import rows
+from mlp.adapters.predictions import scored_rows
 from mlp.adapters.predictions.frames import Frame
-from mlp.core.predictions import ROWS
+from mlp.core.serving.prediction_log import ROWS
 
 SECRET = "MLP_KEY_SECRET"  # what users' keys are hashed with; the model's name where it is unset
 
@@ -31,7 +31,7 @@ class Reader:
     def rows(self, frame: Frame) -> Iterator[tuple[str, Row]]:
         """The rows that a record becomes, with the table of each. Raises ValueError, TypeError
         or KeyError for what this version of the journal would not have written."""
-        header = rows.loads(frame.header)
+        header = scored_rows.loads(frame.header)
         kind = header["kind"]
         self.at = float(header["at"])
         if kind == "segment":
@@ -48,8 +48,8 @@ class Reader:
                         "row": row,
                         "time": moment(at),
                         "model": self.model,
-                        "label": rows.dumps(label),
-                        "label_number": rows.number(label),
+                        "label": scored_rows.dumps(label),
+                        "label_number": scored_rows.number(label),
                     },
                 )
         elif kind == "gap":
@@ -68,17 +68,17 @@ class Reader:
         }
 
     def _predictions(self, header: Mapping[str, Any], frame: Frame) -> Iterator[Row]:
-        asked = rows.of_request(frame.request, header["type"]) if frame.request else None
+        asked = scored_rows.of_request(frame.request, header["type"]) if frame.request else None
         failed = bool(header.get("failed")) or header["status"] >= 500
-        answer = [] if failed else rows.of_answer(frame.response, len(asked or ()) or None)
+        answer = [] if failed else scored_rows.of_answer(frame.response, len(asked or ()) or None)
         keys = header.get("keys")
         positions = header.get("rows")
         if positions is None:
             # Without the features (they may not be kept), the answer tells how many there were.
             unknown = 0 if frame.request else len(answer or keys or ())
             positions = range(len(asked) if asked is not None else unknown)
-        features = rows.aligned(asked, positions)
-        predicted = [None] * len(positions) if failed else rows.aligned(answer, positions)
+        features = scored_rows.aligned(asked, positions)
+        predicted = [None] * len(positions) if failed else scored_rows.aligned(answer, positions)
         show = self._shown()
         if not positions or predicted is None or (frame.request and features is None):
             yield (
@@ -87,8 +87,8 @@ class Reader:
                 | {"features": self._raw(frame.request)}
             )
             return
-        keys = rows.aligned(keys, positions)
-        probabilities = rows.aligned(header.get("probabilities"), positions)
+        keys = scored_rows.aligned(keys, positions)
+        probabilities = scored_rows.aligned(header.get("probabilities"), positions)
         for i, position in enumerate(positions):
             row = self._row(header, position, failed)
             row |= _predicted(predicted[i], probabilities[i] if probabilities else None)
@@ -138,12 +138,12 @@ class Reader:
         if not self.keeping.get("features"):
             return lambda row: None
         if not (self.keeping.get("hash_keys") and column):
-            return rows.dumps
+            return scored_rows.dumps
 
         def show(row: Any) -> str:
             if isinstance(row, dict) and row.get(column) is not None:
                 row = row | {column: self.digest(str(row[column]))}
-            return rows.dumps(row)
+            return scored_rows.dumps(row)
 
         return show
 
@@ -162,8 +162,8 @@ def _predicted(prediction: Any, probabilities: Sequence[Any] | None) -> Row:
         isinstance(value, int | float) or value is None for value in probabilities
     )
     return {
-        "prediction": None if prediction is None else rows.dumps(prediction),
-        "prediction_number": rows.number(prediction),
+        "prediction": None if prediction is None else scored_rows.dumps(prediction),
+        "prediction_number": scored_rows.number(prediction),
         "probabilities": list(probabilities) if probabilities and numbers else None,
     }
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from mlp.adapters.predictions.reading import translated
+from mlp.adapters.predictions.log_reading import translated
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from mlp.adapters.scoring import tables
+from mlp.adapters.scoring import request_frames
 from mlp.adapters.scoring.answers import Answer
 from mlp.adapters.scoring.estimators import matrix_model
 
@@ -35,17 +35,18 @@ def prepare(model: "PyFuncModel", *, probabilities: bool) -> Fast | None:
     return None if columns is None else _frames(model, columns, probabilities)
 
 
-def _columns(schema: Any) -> tables.Columns | None:
+def _columns(schema: Any) -> request_frames.Columns | None:
     from mlflow.types.schema import DataType
 
     if not schema.has_input_names() or not all(
-        isinstance(kind, DataType) and kind.name in tables.TAKEN for kind in schema.input_types()
+        isinstance(kind, DataType) and kind.name in request_frames.TAKEN
+        for kind in schema.input_types()
     ):
         return None
     types = {column.name: column.type.name for column in schema.inputs}
     if len(types) != len(schema.inputs) or ("string" in types.values() and _own_strings()):
         return None
-    return tables.Columns(types, frozenset(schema.optional_input_names()))
+    return request_frames.Columns(types, frozenset(schema.optional_input_names()))
 
 
 def _own_strings() -> bool:
@@ -64,14 +65,14 @@ def _tensors(model: "PyFuncModel", schema: Any, probabilities: bool) -> Fast | N
     predict = _estimator(model, None, probabilities) or _wrapped(model, probabilities)
 
     def answer(document: dict[str, Any]) -> Answer | None:
-        array = tables.tensor(document, spec.shape, spec.type)
+        array = request_frames.tensor(document, spec.shape, spec.type)
         return None if array is None else _answer(*predict(array))
 
     return answer
 
 
-def _frames(model: "PyFuncModel", columns: tables.Columns, probabilities: bool) -> Fast:
-    matrices = tables.Matrices(columns)
+def _frames(model: "PyFuncModel", columns: request_frames.Columns, probabilities: bool) -> Fast:
+    matrices = request_frames.Matrices(columns)
     by_matrix = _estimator(model, list(columns.types), probabilities) if matrices.possible else None
     by_frame = _wrapped(model, probabilities)
 
@@ -82,7 +83,7 @@ def _frames(model: "PyFuncModel", columns: tables.Columns, probabilities: bool) 
         if by_matrix is not None:
             matrix = matrices.make(rows)
             return None if matrix is None else _answer(*by_matrix(matrix))
-        frame = tables.frame(columns, rows)
+        frame = request_frames.frame(columns, rows)
         return None if frame is None else _answer(*by_frame(frame))
 
     return answer

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlp.adapters.scoring.answers import JSON, TEXT, Answer, Refusal
-from mlp.core.environment import QUIET
+from mlp.core.runs.environment import QUIET
 
 if TYPE_CHECKING:
     from mlflow.pyfunc import PyFuncModel

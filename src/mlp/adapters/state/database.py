@@ -11,10 +11,10 @@ from typing import Any
 from sqlalchemy import Connection, Engine, func, insert, literal, select
 from sqlalchemy.exc import IntegrityError
 
-from mlp.adapters.state import errors, locks, schema
+from mlp.adapters.state import database_errors, locks, schema
 from mlp.adapters.state.engines import engine, is_sqlite, writing
 from mlp.core.errors import GateRefused
-from mlp.core.ledger import Action, Entry
+from mlp.core.models.ledger import Action, Entry
 
 _ledger = schema.ledger
 _READ = [_ledger.c[field.name] for field in dataclasses.fields(Entry)]
@@ -113,14 +113,14 @@ class State:
 
     @contextmanager
     def _connected(self) -> Iterator[Connection]:
-        with errors.translated(self._uri):
+        with database_errors.translated(self._uri):
             self._prepare()
             with self._engine.connect() as connection:
                 yield connection
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
-        with errors.translated(self._uri):
+        with database_errors.translated(self._uri):
             self._prepare()
             with writing(self._engine).begin() as connection:
                 yield connection

@@ -5,8 +5,8 @@ from typing import Any
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import SQLAlchemyError
 
-from mlp.adapters.state import errors
-from mlp.core.tracking_uri import file_of, with_driver
+from mlp.adapters.state import database_errors
+from mlp.core.runs.tracking_uri import file_of, with_driver
 
 # Writers of a SQLite file wait for each other; each is done in milliseconds.
 _BUSY_MS = 30_000
@@ -25,19 +25,21 @@ def engine(uri: str) -> Engine:
     address = with_driver(uri)
     if is_sqlite(uri):
         if file_of(uri) in ("", ":memory:"):
-            raise errors.unknown_address(uri, "a ledger in memory would be gone with its process")
+            raise database_errors.unknown_address(
+                uri, "a ledger in memory would be gone with its process"
+            )
         options: dict[str, Any] = {"connect_args": {"timeout": _BUSY_MS / 1000}}
     elif address.startswith("postgresql"):
         # A server that went away and came back costs a question, not a failure.
         options = {"pool_pre_ping": True, "connect_args": {"connect_timeout": _CONNECT_S}}
     else:
-        raise errors.unknown_address(uri)
+        raise database_errors.unknown_address(uri)
     try:
         made = create_engine(address, pool_size=1, max_overflow=20, **options)
     except ModuleNotFoundError as e:
-        raise errors.missing_driver(uri, str(e)) from e
+        raise database_errors.missing_driver(uri, str(e)) from e
     except (SQLAlchemyError, ValueError) as e:
-        raise errors.unknown_address(uri, str(e)) from e
+        raise database_errors.unknown_address(uri, str(e)) from e
     if is_sqlite(uri):
         event.listen(made, "connect", _set_up)
         event.listen(made, "begin", _begin)

@@ -11,11 +11,11 @@ from pathlib import Path
 from sqlalchemy import Engine, func, select, text
 from sqlalchemy.exc import OperationalError
 
-from mlp.adapters.state import errors
+from mlp.adapters.state import database_errors
 from mlp.adapters.state.engines import is_sqlite
 from mlp.core.errors import MlpError
 from mlp.core.patience import waiting_for
-from mlp.core.tracking_uri import file_of
+from mlp.core.runs.tracking_uri import file_of
 
 _POLL_S = 0.02
 _LOCK_NOT_AVAILABLE = "55P03"
@@ -24,7 +24,7 @@ _LOCK_NOT_AVAILABLE = "55P03"
 @contextmanager
 def of_file(uri: str, model: str, seconds: float, busy: MlpError) -> Iterator[None]:
     """Hold a file lock beside the SQLite file; raises `busy` after `seconds` of waiting."""
-    with errors.translated(uri):
+    with database_errors.translated(uri):
         make_folder(uri)
         path = f"{file_of(uri)}.{_digest(model).hex()[:16]}.lock"
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -46,11 +46,11 @@ def advisory(
 ) -> Iterator[None]:
     """Hold an advisory lock of PostgreSQL on a connection of its own, as long as that lasts."""
     key = int.from_bytes(_digest(model)[:8], signed=True)
-    with errors.translated(uri):
+    with database_errors.translated(uri):
         connection = engine.connect()
         connection.detach()  # closed for good at the end, and the lock with it
     try:
-        with errors.translated(uri):
+        with database_errors.translated(uri):
             connection.execute(text(f"SET lock_timeout = {int(seconds * 1000)}"))
             try:
                 connection.execute(select(func.pg_advisory_lock(key)))

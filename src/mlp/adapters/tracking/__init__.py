@@ -1,13 +1,13 @@
 """The door to MLflow: delivering events, reading runs back, logging models, its pages."""
 
-from mlp.adapters.tracking.connection import Refused, probe
+from mlp.adapters.tracking.client import Refused, probe
 from mlp.adapters.tracking.delivery import Delivery
-from mlp.adapters.tracking.health import reachable
-from mlp.adapters.tracking.models import log_model
-from mlp.adapters.tracking.pages import experiment_page
-from mlp.adapters.tracking.pages import start as start_pages
+from mlp.adapters.tracking.model_logging import log_model
+from mlp.adapters.tracking.pages_server import experiment_page
+from mlp.adapters.tracking.pages_server import start as start_pages
 from mlp.adapters.tracking.projects import backend
-from mlp.adapters.tracking.reading import (
+from mlp.adapters.tracking.reachability import reachable
+from mlp.adapters.tracking.run_reading import (
     NoSuchRun,
     artifact_text,
     find_run,

@@ -8,14 +8,14 @@ from itertools import groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlp.adapters.tracking.connection import Refused, client, translated
-from mlp.adapters.tracking.models import deliver_model
+from mlp.adapters.tracking.client import Refused, client, translated
+from mlp.adapters.tracking.model_logging import deliver_model
 from mlp.adapters.tracking.names import accepted
 from mlp.adapters.tracking.sqlite_store import make_unlisted
 from mlp.core.errors import RemoteError
-from mlp.core.events import Event
-from mlp.core.runs import Tag
-from mlp.core.tracking_uri import artifacts_beside
+from mlp.core.runs.events import Event
+from mlp.core.runs.recorded_run import Tag
+from mlp.core.runs.tracking_uri import artifacts_beside
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric, Param, RunTag

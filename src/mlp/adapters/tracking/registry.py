@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mlp.adapters.tracking.connection import Refused, client, translated
+from mlp.adapters.tracking.client import Refused, client, translated
 from mlp.core.errors import RemoteError, UsageError
-from mlp.core.registry import LoggedModel, ModelVersion, RegisteredModel
-from mlp.core.tracking_uri import file_of
+from mlp.core.models.model_version import LoggedModel, ModelVersion, RegisteredModel
+from mlp.core.runs.tracking_uri import file_of
 
 _PAGE = 200
 _SQLITE = "sqlite:///"

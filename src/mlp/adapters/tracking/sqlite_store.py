@@ -12,7 +12,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from mlp.core.errors import ConfigurationError
-from mlp.core.tracking_uri import file_of
+from mlp.core.runs.tracking_uri import file_of
 
 _SCHEME = "sqlite:///"
 

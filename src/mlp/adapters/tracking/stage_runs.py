@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlp.adapters.tracking.names import accepted
-from mlp.core.events import Event
+from mlp.core.runs.events import Event
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric, Run

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlp.adapters.tracking.adoption import adopt
-from mlp.adapters.tracking.connection import probe
+from mlp.adapters.tracking.client import probe
 from mlp.adapters.tracking.sqlite_store import opening
 from mlp.adapters.tracking.stage_runs import (
     EXPERIMENT,
@@ -28,9 +28,9 @@ from mlp.adapters.tracking.stage_runs import (
     search,
 )
 from mlp.core.errors import RemoteError
-from mlp.core.events import Event
-from mlp.core.identity import new_run_id
-from mlp.core.runs import Tag
+from mlp.core.runs.events import Event
+from mlp.core.runs.identity import new_run_id
+from mlp.core.runs.recorded_run import Tag
 
 if TYPE_CHECKING:
     from mlflow.entities import Experiment, LoggedModel, Run

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlp.core.environment import QUIET
 from mlp.core.errors import UserCodeError
 from mlp.core.patience import waiting_for
+from mlp.core.runs.environment import QUIET
 from mlp.core.secrets import Masker
 
 _LAST_CHARACTERS = 1500

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from mlp.adapters.trainer.carrying import Carried, carry
 from mlp.adapters.trainer.checkpoints import canonical, is_under, keep_checkpoints
 from mlp.adapters.trainer.logger import Log, LogHparams, run_logger
-from mlp.adapters.trainer.placement import Placement, placed
+from mlp.adapters.trainer.process_place import Placement, placed
 from mlp.adapters.trainer.resuming import trainer_class
 from mlp.core.errors import MissingExtraError, MlpError
 

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mlp.core import environment
-from mlp.core import job as jobs
 from mlp.core.errors import ConfigurationError, MlpError, RemoteError
+from mlp.core.launch import job_spec as jobs
+from mlp.core.runs import environment
 
 # The name of a checkpoint that was written because the process was asked to end.
 INTERRUPTED = "interrupted.ckpt"

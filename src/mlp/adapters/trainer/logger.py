@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, is_dataclass
 from typing import Any
 
-from mlp.adapters.trainer.placement import Placement
+from mlp.adapters.trainer.process_place import Placement
 
 Log = Callable[[Mapping[str, Any], int | None], None]
 LogHparams = Callable[[Mapping[str, object]], None]

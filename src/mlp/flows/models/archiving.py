@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from mlp.core.errors import UsageError
-from mlp.core.ledger import CHALLENGER, CHAMPION, Action, Entry
-from mlp.core.registry import Lifecycle
+from mlp.core.models.ledger import CHALLENGER, CHAMPION, Action, Entry
+from mlp.core.models.model_version import Lifecycle
 from mlp.flows.models.changing import change_locked
 from mlp.flows.models.opened import Opened, actor, opened
 from mlp.flows.models.reconcile import settle, settle_locked, tag

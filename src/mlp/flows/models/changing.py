@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from mlp.adapters.state import Conflict
 from mlp.adapters.tracking import registry
 from mlp.core.errors import GateRefused, MlpError, from_words, words
-from mlp.core.ledger import CHALLENGER, CHAMPION, Action, Entry
-from mlp.core.promotion import (
+from mlp.core.models.ledger import CHALLENGER, CHAMPION, Action, Entry
+from mlp.core.models.standing import (
     AGAINST,
     INTENT,
     OUTCOME,

@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mlp.adapters.tracking import registry
-from mlp.core.ledger import Action, Entry
-from mlp.core.promotion import lifecycle
-from mlp.core.registry import ModelVersion, VersionTag, registration
+from mlp.core.models.ledger import Action, Entry
+from mlp.core.models.model_version import ModelVersion, VersionTag, registration
+from mlp.core.models.standing import lifecycle
 from mlp.flows.models.opened import opened
 from mlp.flows.models.reconcile import settle
 from mlp.flows.project import Project

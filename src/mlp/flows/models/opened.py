@@ -5,12 +5,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlp.adapters import machine, statefile
+from mlp.adapters.base import machine, statefile
 from mlp.adapters.state import State, open_state
 from mlp.adapters.tracking import registry
 from mlp.core.errors import UsageError
-from mlp.core.ledger import Entry
-from mlp.core.registry import ModelVersion
+from mlp.core.models.ledger import Entry
+from mlp.core.models.model_version import ModelVersion
 from mlp.flows.project import Project
 
 

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 from mlp.adapters import tracking
 from mlp.adapters.tracking import registry
-from mlp.core import recorded, runs
 from mlp.core.errors import ConfigurationError, UsageError
-from mlp.core.gates import Lineage
-from mlp.core.pipeline import DataItem, StageState
-from mlp.core.registry import LoggedModel
-from mlp.core.runs import RunRecord, Tag
-from mlp.flows import tracking_stores
+from mlp.core.models.gates import Lineage
+from mlp.core.models.model_version import LoggedModel
+from mlp.core.runs import recorded_run, run_artifacts
+from mlp.core.runs.pipeline import DataItem, StageState
+from mlp.core.runs.recorded_run import RunRecord, Tag
 from mlp.flows.project import Project
+from mlp.flows.runs import tracking_stores
 
 # Dependencies with these endings are code: the commit says what they were.
 _CODE = (".py", ".ipynb", ".sh", ".r", ".jl", ".sql")
@@ -70,11 +70,11 @@ def find(project: Project, reference: str) -> Origin:
     uri, experiment = project.tracking_uri, project.config.experiment
     run = tracking_stores.find_run(project, reference)
     makers = {stage.stage: _maker(uri, experiment, stage) for stage in run.stages}
-    text = tracking.artifact_text(uri, run, runs.STAGES)
-    lock = tracking.artifact_text(uri, run, runs.LOCK_AFTER)
+    text = tracking.artifact_text(uri, run, recorded_run.STAGES)
+    lock = tracking.artifact_text(uri, run, recorded_run.LOCK_AFTER)
     return Origin(
         run,
-        recorded.stages(text) if text else (),
+        run_artifacts.stages(text) if text else (),
         registry.logged_models(
             uri, dict.fromkeys((run.mlflow_id, *(maker.mlflow_id for maker in makers.values())))
         ),
@@ -121,7 +121,7 @@ def lineage(project: Project, found: Origin, logged: LoggedModel) -> Lineage:
     return Lineage(
         commit=maker.tags.get(Tag.COMMIT) or None,
         dirty=dirty,
-        patch=bool(dirty and tracking.artifact_text(uri, maker, runs.PATCH)),
+        patch=bool(dirty and tracking.artifact_text(uri, maker, recorded_run.PATCH)),
         status=found.run.status,
         data={item.path: item.digest for stage in found.stages for item in _data(stage)},
         run_id=maker.run_id,

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from mlp.adapters import digests
+from mlp.adapters.base import folder_digests
 from mlp.adapters.tracking import registry
-from mlp.core import package
 from mlp.core.digests import combined
 from mlp.core.errors import ConfigurationError, GateRefused, UsageError, from_os_error
-from mlp.core.registry import recorded_digest, registration
+from mlp.core.models import package
+from mlp.core.models.model_version import recorded_digest, registration
 from mlp.flows.models.opened import Opened, opened
 from mlp.flows.models.reconcile import settle
 from mlp.flows.project import Project
@@ -114,7 +114,7 @@ def _folder(project: Project, planned: Plan) -> None:
                 target = part / package.MODEL / path
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(files / path, target)
-        if digests.of(part / package.MODEL) != planned.digest:
+        if folder_digests.of(part / package.MODEL) != planned.digest:
             raise GateRefused("the files of the version have changed while they were copied")
         for name, text in planned.texts.items():
             (part / name).write_text(text, encoding="utf-8")
@@ -153,7 +153,7 @@ def _plan(
     version = model.version(reference)
     recorded = recorded_digest(entries, version.version, version.tags)
     with registry.files(model.uri, model.name, version.version) as files:
-        found = digests.files(files)
+        found = folder_digests.files(files)
         digest = combined(found)
         if recorded is not None and recorded != digest:
             raise GateRefused(

@@ -5,13 +5,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mlp.core import gates as judged
 from mlp.core.errors import GateRefused, UsageError
-from mlp.core.gates import Gate
-from mlp.core.ledger import CHALLENGER, CHAMPION, Action, Entry
-from mlp.core.promotion import AGAINST, SEEN
-from mlp.core.registry import ModelVersion, recorded_digest
-from mlp.flows.models import gates
+from mlp.core.models import gates as judged
+from mlp.core.models.gates import Gate
+from mlp.core.models.ledger import CHALLENGER, CHAMPION, Action, Entry
+from mlp.core.models.model_version import ModelVersion, recorded_digest
+from mlp.core.models.standing import AGAINST, SEEN
+from mlp.flows.models import gate_answers
 from mlp.flows.models.changing import change, lost
 from mlp.flows.models.opened import Opened, actor, opened
 from mlp.flows.models.reconcile import settle
@@ -148,7 +148,9 @@ def _plan(
         names = judged.ALL if request.to == CHAMPION else judged.FOR_CHALLENGER
         against = model.version(champion) if champion else None
         accepted = request.accept
-        verdicts = gates.examine(model, candidate, against, entries, names, accepted, progress)
+        verdicts = gate_answers.examine(
+            model, candidate, against, entries, names, accepted, progress
+        )
     return Plan(
         model.name,
         candidate.version,

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 from mlp.adapters.tracking import registry
 from mlp.core.errors import ConfigurationError
-from mlp.core.ledger import CHALLENGER, Action, Entry
-from mlp.core.promotion import holders, lifecycle, to_clear, unsettled
-from mlp.core.registry import MODEL_MADE, RegisteredModel, VersionTag, model_made
+from mlp.core.models.ledger import CHALLENGER, Action, Entry
+from mlp.core.models.model_version import MODEL_MADE, RegisteredModel, VersionTag, model_made
+from mlp.core.models.standing import holders, lifecycle, to_clear, unsettled
 from mlp.flows.models.opened import Opened, opened
 from mlp.flows.project import Project
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import yaml
 
-from mlp.adapters import digests
+from mlp.adapters.base import folder_digests
 from mlp.adapters.tracking import registry
 from mlp.core.digests import combined
 from mlp.core.errors import ConfigurationError
-from mlp.core.gates import Lineage, signature_of
-from mlp.core.ledger import CHAMPION, Action, Entry
-from mlp.core.registry import (
+from mlp.core.models.gates import Lineage, signature_of
+from mlp.core.models.ledger import CHAMPION, Action, Entry
+from mlp.core.models.model_version import (
     MODEL_MADE,
     Lifecycle,
     LoggedModel,
@@ -23,13 +23,13 @@ from mlp.core.registry import (
     registration,
     registration_entry,
 )
-from mlp.core.runs import FINISHED
-from mlp.flows import syncing
+from mlp.core.runs.recorded_run import FINISHED
 from mlp.flows.models import origin
 from mlp.flows.models.opened import Opened, actor, opened
 from mlp.flows.models.origin import Origin
 from mlp.flows.models.reconcile import settle, settle_locked
 from mlp.flows.project import Project
+from mlp.flows.runs import syncing
 
 # Older stores keep no longer values of tags.
 _TAG_LENGTH = 5000
@@ -66,7 +66,7 @@ def plan(project: Project, run: str, artifact: str | None = None) -> Plan:
     with opened(project) as model, registry.files_at(model.uri, logged.location) as folder:
         settle(model)
         _check(folder, logged)
-        files = digests.files(folder)
+        files = folder_digests.files(folder)
         digest = combined(files)
         entries = model.entries()
         version = _registered(model, entries, logged, digest)

@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass, field
 
-from mlp.adapters import digests
+from mlp.adapters.base import folder_digests
 from mlp.adapters.tracking import registry
 from mlp.core.errors import GateRefused, MlpError, UsageError
-from mlp.core.ledger import CHALLENGER, CHAMPION, Action, Entry
-from mlp.core.promotion import last_good, who_made
-from mlp.core.registry import recorded_digest
+from mlp.core.models.ledger import CHALLENGER, CHAMPION, Action, Entry
+from mlp.core.models.model_version import recorded_digest
+from mlp.core.models.standing import last_good, who_made
 from mlp.flows.models.changing import change
 from mlp.flows.models.opened import Opened, actor, opened
 from mlp.flows.models.reconcile import settle
@@ -133,7 +133,7 @@ def _checked(model: Opened, version: str, entries: list[Entry]) -> tuple[str | N
         return None, "no digest of its files was recorded"
     try:
         with registry.files(model.uri, model.name, version) as folder:
-            found = digests.of(folder)
+            found = folder_digests.of(folder)
     except MlpError as e:
         return recorded, e.one_line()
     return recorded, None if found == recorded else "its files are not those that were registered"

@@ -8,13 +8,12 @@ import logging
 import time
 from collections.abc import Sequence
 
-from mlp.adapters.metrics import Metrics
-from mlp.adapters.predictions.journal import Journal
+from mlp.adapters.predictions.prediction_journal import Journal
+from mlp.adapters.prometheus import Metrics
 from mlp.adapters.scoring import Answer, Refusal, merge
-from mlp.core.predictions import Served
+from mlp.core.serving.prediction_log import Served
 from mlp.runtime.serving.challenger import LOADING, UNAVAILABLE, Challenger, Reply
-from mlp.runtime.serving.following import Following
-from mlp.runtime.serving.job import (
+from mlp.runtime.serving.prediction_job import (
     BOTH,
     CHALLENGER,
     CHAMPION,
@@ -27,6 +26,7 @@ from mlp.runtime.serving.job import (
     settle,
 )
 from mlp.runtime.serving.predictor import Predictor
+from mlp.runtime.serving.registry_following import Following
 
 log = logging.getLogger("mlp.serving")
 

@@ -11,15 +11,15 @@ from collections.abc import Awaitable, Callable
 from importlib.metadata import version
 from typing import Any
 
-from mlp.adapters.metrics import CONTENT_TYPE, Metrics
-from mlp.adapters.predictions.journal import Journal
+from mlp.adapters.predictions.prediction_journal import Journal
+from mlp.adapters.prometheus import CONTENT_TYPE, Metrics
 from mlp.core.quantities import amount
-from mlp.core.serving import Serve
+from mlp.core.serving.serve_section import Serve
 from mlp.runtime.serving import feedback, pages
 from mlp.runtime.serving.answering import Answering
-from mlp.runtime.serving.following import Following
-from mlp.runtime.serving.job import Job, Response, settle
 from mlp.runtime.serving.messages import Headers, problem, read_body, send_plain
+from mlp.runtime.serving.prediction_job import Job, Response, settle
+from mlp.runtime.serving.registry_following import Following
 
 log = logging.getLogger("mlp.serving")
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from mlp.adapters.metrics import Metrics
-from mlp.core.challenger_failures import Failures
+from mlp.adapters.prometheus import Metrics
 from mlp.core.quantities import amount
-from mlp.core.serving import Serve
+from mlp.core.serving.challenger_failures import Failures
+from mlp.core.serving.serve_section import Serve
 from mlp.runtime.serving import wire
 from mlp.runtime.serving.challenger_child import Child
 

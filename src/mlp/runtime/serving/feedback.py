@@ -5,8 +5,8 @@ import re
 import time
 from typing import Any
 
-from mlp.adapters.predictions.journal import Journal
-from mlp.core.predictions import ROWS, Label
+from mlp.adapters.predictions.prediction_journal import Journal
+from mlp.core.serving.prediction_log import ROWS, Label
 from mlp.runtime.serving.messages import problem
 
 # Where orjson might make a float of an integer, without a word.

@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
-from mlp.runtime.serving.job import Response
+from mlp.runtime.serving.prediction_job import Response
 
 _ENCODINGS = ("gzip", "deflate")
 

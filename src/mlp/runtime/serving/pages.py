@@ -5,8 +5,8 @@ import json
 from typing import Any
 
 from mlp.core.finite import for_json
-from mlp.core.predictions import ROWS
-from mlp.runtime.serving.following import Loaded
+from mlp.core.serving.prediction_log import ROWS
+from mlp.runtime.serving.registry_following import Loaded
 
 
 def as_json(data: Any) -> bytes:

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mlp.core.environment import QUIET, STATE
 from mlp.core.errors import ConfigurationError
-from mlp.core.serving import ServeSpec
+from mlp.core.runs.environment import QUIET, STATE
+from mlp.core.serving.serve_section import ServeSpec
 
 HOST, PORT = "MLP_SERVE_HOST", "MLP_SERVE_PORT"
 

@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from mlp.adapters import metrics
+from mlp.adapters import prometheus
 from mlp.core.errors import ConfigurationError
-from mlp.core.serving import ServeSpec
+from mlp.core.serving.serve_section import ServeSpec
 
 log = logging.getLogger("mlp.serving")
 
@@ -211,7 +211,7 @@ class Supervisor:
             self._selector.unregister(worker.beats)
         os.close(worker.beats)
         del self._workers[worker.slot]
-        metrics.forget(self._metrics, worker.slot)
+        prometheus.forget(self._metrics, worker.slot)
 
     def _stop(self) -> None:
         log.info("ending: %d workers drain", len(self._workers))

@@ -14,15 +14,16 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from mlp.adapters import http_server, statefile
-from mlp.adapters.metrics import Metrics
-from mlp.adapters.predictions.journal import Journal, Keeping
-from mlp.core.serving import ServeSpec
+from mlp.adapters import http_server
+from mlp.adapters.base import statefile
+from mlp.adapters.predictions.prediction_journal import Journal, Keeping
+from mlp.adapters.prometheus import Metrics
+from mlp.core.serving.serve_section import ServeSpec
 from mlp.runtime.serving.answering import Answering
 from mlp.runtime.serving.app import App, Receive, Scope, Send
 from mlp.runtime.serving.challenger import Challenger
-from mlp.runtime.serving.following import Following
 from mlp.runtime.serving.predictor import Predictor
+from mlp.runtime.serving.registry_following import Following
 from mlp.runtime.serving.start import read_spec, set_up_logging, state_of
 
 log = logging.getLogger("mlp.serving")

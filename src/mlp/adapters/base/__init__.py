@@ -1,0 +1,1 @@
+"""What all adapters may use: locks, files, processes, environments, waiting."""

@@ -1,0 +1,1 @@
+"""How the results of each verb look: text for people, documents for machines."""

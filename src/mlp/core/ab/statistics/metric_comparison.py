@@ -1,0 +1,77 @@
+"""A metric of both arms compared: the interval of each, the always-valid and the plain test."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlp.core.ab.statistics import bootstrap, fixed, sequential
+from mlp.core.ab.statistics.estimates import Pair
+from mlp.core.ab.statistics.metrics import Statistic
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What was decided before the data: level, power, smallest effect, fewest samples."""
+
+    alpha: float
+    power: float
+    effect: float | None
+    min_samples: int
+
+    def mixture(self, pair: Pair, ratio: float = 1.0) -> Array:
+        """The sequential test's mixture: sharpest where the test is planned to end.
+
+        That is where a plain test would find the smallest effect, or at the fewest samples.
+        """
+        if self.effect is not None:
+            planned: Any = sequential.variance_to_detect(self.effect, self.alpha, self.power)
+        else:
+            planned = pair.variance_at(self.min_samples, ratio)
+        return np.asarray(sequential.mixing(planned, self.alpha))
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """`arms`: value, low, high of champion and challenger. The rest speaks of their difference.
+
+    `growth`: by which factor the data must grow until the sequential test finds the effect.
+    """
+
+    arms: tuple[tuple[float, float, float], tuple[float, float, float]]
+    difference: float
+    sequential: tuple[float, float, float]  # low, high, p
+    fixed: tuple[float, float, float]
+    growth: float | None
+
+
+def compare(statistic: Statistic, plan: Plan, *, mean: bool, seed: int = 0) -> Compared:
+    """Both tests of a metric.
+
+    The sequential test uses the delta method's variance (for AUC: of the influence function), also
+    for metrics that are no means: they are means in the limit, which is all that it needs. The
+    plain intervals of those come from the bootstrap, their p-value from the same variance.
+    """
+    pair = statistic.pair()
+    d, v = (float(x) for x in pair.contrast())
+    mixture = plan.mixture(pair)
+    wide = float(sequential.half_width(v, mixture, plan.alpha))
+    p = float(sequential.p_value(d, v, mixture))
+    freedom = pair.freedom()
+    plain_p = float(fixed.p_value(d, v, freedom))
+    if mean:
+        half = float(fixed.half_width(v, freedom, plan.alpha))
+        plain = (d - half, d + half)
+        each = fixed.half_width(pair.variances(), pair.users - 1.0, plan.alpha)
+        bounds = [(float(x - h), float(x + h)) for x, h in zip(pair.value, each, strict=True)]
+    else:
+        drawn = bootstrap.draws(statistic, seed)
+        plain = bootstrap.interval(drawn[:, 1] - drawn[:, 0], plan.alpha)
+        bounds = [bootstrap.interval(drawn[:, arm], plan.alpha) for arm in (0, 1)]
+    arms = [(float(x), low, high) for x, (low, high) in zip(pair.value, bounds, strict=True)]
+    effect = plan.effect if plan.effect is not None else abs(d)
+    growth = sequential.growth_needed(effect, v, float(mixture), plan.alpha, plan.power)
+    return Compared((arms[0], arms[1]), d, (d - wide, d + wide, p), (*plain, plain_p), growth)

@@ -1,0 +1,1 @@
+"""What a look at the project, the machine or a cluster found."""

@@ -1,0 +1,1 @@
+"""What differs between two runs, why a metric differs, and whether a run came out again."""

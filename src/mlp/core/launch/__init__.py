@@ -1,0 +1,1 @@
+"""What a job is: specification, image, code bundle, Kubernetes objects, and whether it fits."""

@@ -1,0 +1,1 @@
+"""Whether everything works: `mlp doctor`, `mlp status`, `mlp targets check`."""

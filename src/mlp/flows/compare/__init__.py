@@ -1,0 +1,1 @@
+"""Comparing and reproducing runs, and where a file comes from."""

@@ -1,0 +1,1 @@
+"""Stages as jobs of a cluster: images, targets, submission, following, fetching what they made."""

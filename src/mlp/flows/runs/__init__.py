@@ -1,0 +1,1 @@
+"""Running the pipeline as a tracked run, recording it, delivering it, showing it."""

@@ -1,0 +1,1 @@
+"""Making a project from a template, and updating it to a newer one."""

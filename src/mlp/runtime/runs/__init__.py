@@ -1,0 +1,1 @@
+"""What runs beside and inside a stage: its shell, its events, the recorder."""

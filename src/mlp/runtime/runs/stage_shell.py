@@ -1,0 +1,89 @@
+"""The shell that DVC starts each command of a stage with: `SHELL -c COMMAND`.
+
+Records start and end in the run's event file, keeps the output, and runs the command with the
+user's own shell: directly, once in each process of a torchrun gang, or on a target. Its exit code
+is the command's. DVC stays in charge of everything else. Run as a script under `python -IS`: it
+starts in about 25 ms because it imports no installed package.
+"""
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+if __name__ == "__main__":
+    sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(__file__))))
+
+from mlp.adapters.base.event_file import Journal
+from mlp.core.runs import environment
+from mlp.core.runs.environment import LOCAL
+from mlp.core.runs.identity import stage_run_id
+from mlp.core.secrets import Masker
+from mlp.runtime.runs.output import run_teed
+from mlp.runtime.runs.stage_command import in_gang, in_shell, variables
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run `-c COMMAND` for the stage named by DVC_STAGE; returns the command's exit code.
+
+    Where it was asked to end and failed, that is 128 and the signal's number, whatever the command
+    made of it: Lightning ends with 1 after Ctrl-C, as if the training had a mistake.
+    """
+    command = arguments[-1]
+    run_id, run_dir = os.environ[environment.RUN_ID], os.environ[environment.RUN_DIR]
+    stage = os.environ["DVC_STAGE"]
+    stage_run = stage_run_id(run_id, stage)
+    launch = _launch(run_dir, stage)
+    masker = Masker(os.environ)
+    journal = Journal(f"{run_dir}/events", masker.text)
+
+    journal.record("run_started", stage_run, parent=run_id, name=stage, stage=stage)
+    log = f"{run_dir}/stages/{stage_run}/log.txt"
+    environ = variables(os.environ, stage, stage_run, launch)
+    signals: list[int] = []
+    code = run_teed(_command(command, launch), environ, log, masker, signals.append)
+    if code == environment.DETACHED:  # it goes on elsewhere
+        return code
+    journal.record("command", stage_run, command=command, exit_code=code)
+    here = launch.get("target", LOCAL) == LOCAL  # what launches it elsewhere has Ctrl-C in hand
+    if signals and here and code != 0 and code not in _KILLED:
+        code = 128 + signals[0]
+    journal.record("file", stage_run, path=log, to="logs")
+    status = "FINISHED" if code == 0 else "KILLED" if code in _KILLED else "FAILED"
+    journal.record("run_ended", stage_run, status=status)
+    return code
+
+
+_KILLED = tuple(128 + s for s in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL, signal.SIGHUP))
+
+
+def _launch(run_dir: str, stage: str) -> dict[str, Any]:
+    """The `launch` section of mlp.yaml for this stage, {} where mlp does not launch it."""
+    with open(f"{run_dir}/run.json", encoding="utf-8") as file:
+        launches: dict[str, dict[str, Any]] = json.load(file)["launch"]
+    # As pipeline.launch_of has it, whose module takes too long to import here.
+    name = stage.rpartition(":")[2]
+    return launches.get(stage) or launches.get(name) or launches.get(name.partition("@")[0]) or {}
+
+
+def _command(command: str, launch: Mapping[str, Any]) -> list[str]:
+    """What is started in place of `command`: on a target, what launches it there."""
+    python = os.environ["MLP_PYTHON"]
+    if launch.get("target", LOCAL) != LOCAL:
+        return [python, "-m", "mlp.flows.launch.remote_stage", command]
+    shell = os.environ.get(environment.USER_SHELL) or "/bin/sh"
+    if launch.get("processes_per_node", 1) == 1:
+        return in_shell(command, shell)
+    return in_gang(command, shell, launch, python)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except OSError as failure:  # a full disk, a shell that is not there
+        from mlp.core.errors import from_os_error
+
+        sys.stderr.write(f"error: {from_os_error(failure).message}\n")
+        sys.exit(1)
