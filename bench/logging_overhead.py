@@ -25,7 +25,7 @@ import torch
 from turns import figure
 
 from mlp.adapters import trainer as door
-from mlp.adapters.base.event_file import Journal
+from mlp.adapters.base.event_file import EventFile
 
 _QUIET = {
     "enable_checkpointing": False,
@@ -85,7 +85,7 @@ def without_logging(_: Path) -> pl.Trainer:
 
 def with_mlp(directory: Path) -> pl.Trainer:
     """mlp's logger, with its defaults, on a real event file."""
-    journal = Journal(str(directory / "events"))
+    journal = EventFile(str(directory / "events"))
     placement = door.Placement("single", 1, 1, None, "bench")
     return door.trainer(
         placement, lambda values, step: journal.metrics("bench", values, step or 0), None, **_QUIET
@@ -118,7 +118,7 @@ def products_for(step_ms: float) -> int:
 def microseconds_per_call(calls: int = 20_000) -> dict[str, float]:
     """Of one logged step, what is ours: the logger and its event; and the latter by itself."""
     with tempfile.TemporaryDirectory() as scratch:
-        journal = Journal(scratch)
+        journal = EventFile(scratch)
         trainer = with_mlp(Path(scratch))
         row = {"loss": 0.5, "epoch": 0.0}
         logger: Any = trainer.logger

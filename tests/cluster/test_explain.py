@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from mlp.adapters.cluster import Cluster, observe
-from mlp.core.explain.explanation import Explanation, State, explain
+from mlp.core.explain.explanation import JobExplanation, JobPhase, explain
 from mlp.core.launch import job_spec as jobs
 from mlp.core.launch.targets_section import Build, KubernetesTarget
 from tests.cluster.conftest import PATIENCE_S, RESTRICTED, Namespace, await_
@@ -81,15 +81,15 @@ def reports(phase: str, message: str, code: int | None, *log: str) -> str:
     return f"echo {shlex.quote(json.dumps(words))} > /dev/termination-log; exit {ends}"
 
 
-def ask(cluster: Cluster, name: str, **target: Any) -> Explanation:
+def ask(cluster: Cluster, name: str, **target: Any) -> JobExplanation:
     described = {"kind": "kubernetes", "image": "registry/env", "namespace": cluster.namespace}
     found = KubernetesTarget.model_validate({**described, **target})
     return explain(observe(cluster, name), found, "gpu")
 
 
 def eventually(
-    namespace: Namespace, job: Mapping[str, Any], state: State, words: str, **target: Any
-) -> Explanation:
+    namespace: Namespace, job: Mapping[str, Any], state: JobPhase, words: str, **target: Any
+) -> JobExplanation:
     """Make the job, and ask why until the answer is in this state and has these words."""
     namespace.apply(job)
     until = time.monotonic() + PATIENCE_S
@@ -139,7 +139,7 @@ def limited() -> Iterator[Namespace]:
 
 def test_more_gpus_than_any_node_has(namespace: Namespace) -> None:
     job = make("gpus", resources={"nvidia.com/gpu": "99"})
-    why = eventually(namespace, job, State.WAITING, "no node can hold one pod")
+    why = eventually(namespace, job, JobPhase.WAITING, "no node can hold one pod")
     assert "it asks for 99 nvidia.com/gpu; the largest has 2 nvidia.com/gpu" in why.reason
     assert why.fix == "lower targets.gpu.resources.gpu to 2 (mlp.yaml) and raise --nodes"
     assert not why.final
@@ -147,20 +147,20 @@ def test_more_gpus_than_any_node_has(namespace: Namespace) -> None:
 
 def test_more_memory_than_any_node_has(namespace: Namespace) -> None:
     job = make("memory", resources={"memory": "900Ti"})
-    why = eventually(namespace, job, State.WAITING, "it asks for 900Ti memory")
+    why = eventually(namespace, job, JobPhase.WAITING, "it asks for 900Ti memory")
     assert "targets.gpu.resources" in why.fix
 
 
 def test_more_pods_than_there_is_room_for(namespace: Namespace) -> None:
     job = make("many", nodes=60, resources={"nvidia.com/gpu": "2"})
-    why = eventually(namespace, job, State.WAITING, "of the 60 pods")
+    why = eventually(namespace, job, JobPhase.WAITING, "of the 60 pods")
     assert "--nodes" in why.fix
     namespace.kubectl("delete", "job", "many")
 
 
 def test_a_selector_that_no_node_matches(namespace: Namespace) -> None:
     job = make("selected", pod={"nodeSelector": {"disk": "fast"}})
-    why = eventually(namespace, job, State.WAITING, "no node has the labels disk=fast")
+    why = eventually(namespace, job, JobPhase.WAITING, "no node has the labels disk=fast")
     assert "targets.gpu.node_selector" in why.fix
 
 
@@ -168,7 +168,7 @@ def test_an_affinity_that_no_node_matches(namespace: Namespace) -> None:
     terms = [{"matchExpressions": [{"key": "zone", "operator": "In", "values": ["a"]}]}]
     node = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}
     job = make("affine", pod={"affinity": {"nodeAffinity": node}})
-    why = eventually(namespace, job, State.WAITING, "no node matches the affinity")
+    why = eventually(namespace, job, JobPhase.WAITING, "no node matches the affinity")
     assert "targets.gpu.affinity" in why.fix
 
 
@@ -177,25 +177,25 @@ def test_an_affinity_that_no_node_matches(namespace: Namespace) -> None:
 
 def test_an_image_that_is_not_there(namespace: Namespace) -> None:
     image = f"{IMAGE.rpartition('/')[0]}/mlp-tests-have-no-such-image:1"
-    why = eventually(namespace, make("image", image=image), State.WAITING, image)
+    why = eventually(namespace, make("image", image=image), JobPhase.WAITING, image)
     assert f"image {image} is not in" in why.reason
     assert "mlp build gpu" in why.fix
 
 
 def test_a_registry_that_cannot_be_reached(namespace: Namespace) -> None:
     job = make("registry", image="registry.invalid/env:1")
-    why = eventually(namespace, job, State.WAITING, "registry.invalid cannot be reached")
+    why = eventually(namespace, job, JobPhase.WAITING, "registry.invalid cannot be reached")
     assert "no such host" in why.reason or "dial" in why.reason
 
 
 def test_a_name_that_no_image_can_have(namespace: Namespace) -> None:
-    why = eventually(namespace, make("name", image="UPPER::x"), State.WAITING, "no name of")
+    why = eventually(namespace, make("name", image="UPPER::x"), JobPhase.WAITING, "no name of")
     assert "targets.gpu.image" in why.fix
 
 
 def test_a_secret_that_is_not_there(namespace: Namespace) -> None:
     job = make("secret", container={"envFrom": [{"secretRef": {"name": "s3"}}]})
-    why = eventually(namespace, job, State.WAITING, "Secret s3 is not in namespace")
+    why = eventually(namespace, job, JobPhase.WAITING, "Secret s3 is not in namespace")
     assert f"kubectl --namespace {namespace.name} create secret generic s3" in why.fix
     assert "targets.gpu.secrets" in why.fix
 
@@ -207,7 +207,7 @@ def test_a_secret_for_files_that_is_not_there(namespace: Namespace) -> None:
         container={"volumeMounts": [{"name": "secret-x", "mountPath": "/x"}]},
     )
     words = "Secret x is not in namespace"
-    why = eventually(namespace, job, State.WAITING, words, secret_files={"x": "/x"})
+    why = eventually(namespace, job, JobPhase.WAITING, words, secret_files={"x": "/x"})
     assert "targets.gpu.secret_files" in why.fix
 
 
@@ -219,7 +219,7 @@ def with_claim(name: str, claim: str) -> dict[str, Any]:
 
 def test_a_claim_that_is_not_there(namespace: Namespace) -> None:
     job = with_claim("no-claim", "data")
-    why = eventually(namespace, job, State.WAITING, "volume claim data is not there")
+    why = eventually(namespace, job, JobPhase.WAITING, "volume claim data is not there")
     assert "targets.gpu.volumes" in why.fix
 
 
@@ -234,7 +234,7 @@ def test_a_claim_that_gets_no_volume(namespace: Namespace) -> None:
         {"apiVersion": "v1", "kind": kind, "metadata": {"name": "unbound"}, "spec": spec}
     )
     words = 'volume claim unbound is not bound: storageclass.storage.k8s.io "no-such-class"'
-    why = eventually(namespace, with_claim("unbound", "unbound"), State.WAITING, words)
+    why = eventually(namespace, with_claim("unbound", "unbound"), JobPhase.WAITING, words)
     assert why.fix.endswith("describe pvc unbound")
 
 
@@ -243,33 +243,33 @@ def test_a_claim_that_gets_no_volume(namespace: Namespace) -> None:
 
 def test_a_quota_that_is_used_up(limited: Namespace) -> None:
     job = make("quota", nodes=2, resources={"nvidia.com/gpu": "1", "memory": "64Mi"})
-    why = eventually(limited, job, State.WAITING, "quota team is exceeded")
+    why = eventually(limited, job, JobPhase.WAITING, "quota team is exceeded")
     assert "1 of 1 requests.nvidia.com/gpu used, a pod needs 1" in why.reason
     assert why.fix.startswith("lower --nodes to 1")
 
 
 def test_a_limit_of_the_namespace(limited: Namespace) -> None:
     job = make("limit", resources={"memory": "2Gi"})
-    why = eventually(limited, job, State.WAITING, "maximum memory usage per Container is 1Gi")
+    why = eventually(limited, job, JobPhase.WAITING, "maximum memory usage per Container is 1Gi")
     assert "targets.gpu.resources" in why.fix
 
 
 def test_pods_that_are_not_locked_down(namespace: Namespace) -> None:
     job = make("loose", container={"securityContext": {}})
-    why = eventually(namespace, job, State.WAITING, "pod security refuses the pods")
+    why = eventually(namespace, job, JobPhase.WAITING, "pod security refuses the pods")
     assert "allowPrivilegeEscalation" in why.reason
     assert "targets.gpu.patch" in why.fix
 
 
 def test_a_priority_class_that_is_not_there(namespace: Namespace) -> None:
     job = make("priority", pod={"priorityClassName": "urgent"})
-    why = eventually(namespace, job, State.WAITING, "priority class urgent is not there")
+    why = eventually(namespace, job, JobPhase.WAITING, "priority class urgent is not there")
     assert "targets.gpu.priority_class" in why.fix
 
 
 def test_a_service_account_that_is_not_there(namespace: Namespace) -> None:
     job = make("account", pod={"serviceAccountName": "robot"})
-    why = eventually(namespace, job, State.WAITING, "ServiceAccount robot is not there")
+    why = eventually(namespace, job, JobPhase.WAITING, "ServiceAccount robot is not there")
     assert "create serviceaccount robot" in why.fix
 
 
@@ -279,7 +279,7 @@ def test_a_queue_where_there_is_no_kueue(namespace: Namespace) -> None:
     job["spec"]["suspend"] = True
     if "kueue.x-k8s.io/" in namespace.kubectl("api-versions"):
         pytest.skip("Kueue is installed")
-    why = eventually(namespace, job, State.SUSPENDED, "queue team, and Kueue is not installed")
+    why = eventually(namespace, job, JobPhase.SUSPENDED, "queue team, and Kueue is not installed")
     assert "targets.gpu.queue" in why.fix
 
 
@@ -288,61 +288,61 @@ def test_a_queue_where_there_is_no_kueue(namespace: Namespace) -> None:
 
 def test_running_and_done(namespace: Namespace) -> None:
     job = make("good", "while [ ! -e /tmp/end ]; do sleep 0.2; done")
-    why = eventually(namespace, job, State.RUNNING, "1 of 1 nodes run, since ")
+    why = eventually(namespace, job, JobPhase.RUNNING, "1 of 1 nodes run, since ")
     assert (why.fix, why.final) == ("", False)
     namespace.kubectl("exec", "job/good", "--container=stage", "--", "touch", "/tmp/end")
-    why = eventually(namespace, job, State.DONE, "its node has done the work, in ")
+    why = eventually(namespace, job, JobPhase.DONE, "its node has done the work, in ")
     assert why.final
 
 
 def test_the_users_code_fails(namespace: Namespace) -> None:
     script = reports("code", "the command ended with exit code 3", 3, "ValueError: no rows")
-    why = eventually(namespace, make("code", script, restarts=3), State.FAILED, "exit code 3")
+    why = eventually(namespace, make("code", script, restarts=3), JobPhase.FAILED, "exit code 3")
     assert (why.code, why.log, why.final) == (3, ("ValueError: no rows",), True)
     assert "mlp jobs logs code" in why.fix
 
 
 def test_out_of_memory(namespace: Namespace) -> None:
     job = make("oom", "head -c 200000000 /dev/zero | tail", resources={"memory": "32Mi"})
-    why = eventually(namespace, job, State.FAILED, "ran out of memory: the limit is 32Mi")
+    why = eventually(namespace, job, JobPhase.FAILED, "ran out of memory: the limit is 32Mi")
     assert "targets.gpu.resources.memory" in why.fix
     assert (why.code, why.log) == (None, ())
 
 
 def test_fails_again_and_again(namespace: Namespace) -> None:
     job = make("again", "exit 9", restarts=1)
-    why = eventually(namespace, job, State.FAILED, "it failed 2 times")
+    why = eventually(namespace, job, JobPhase.FAILED, "it failed 2 times")
     assert "container stage ended with exit code 9" in why.reason
 
 
 def test_code_or_data_cannot_be_fetched(namespace: Namespace) -> None:
     job = make("inputs", init=reports("inputs", "the DVC remote does not answer", None))
-    why = eventually(namespace, job, State.FAILED, "could not pull the inputs")
+    why = eventually(namespace, job, JobPhase.FAILED, "could not pull the inputs")
     assert "the DVC remote does not answer" in why.reason
     assert "mlp doctor --target gpu" in why.fix
 
 
 def test_an_image_without_python(namespace: Namespace) -> None:
     job = make("bare", container={"command": ["no-such-program"]})
-    why = eventually(namespace, job, State.FAILED, "cannot start container prepare")
+    why = eventually(namespace, job, JobPhase.FAILED, "cannot start container prepare")
     assert "mlp build gpu" in why.fix
 
 
 def test_the_nodes_do_not_meet(namespace: Namespace) -> None:
     script = reports("rendezvous", "node 0 was not reached", None)
     job = make("meet", nodes=2, script=script, container={"image": IMAGE})
-    why = eventually(namespace, job, State.FAILED, "did not find or keep each other")
+    why = eventually(namespace, job, JobPhase.FAILED, "did not find or keep each other")
     assert why.code is None
 
 
 def test_a_pod_that_was_force_deleted(namespace: Namespace) -> None:
-    eventually(namespace, make("taken", nodes=2), State.RUNNING, "2 of 2 nodes run")
+    eventually(namespace, make("taken", nodes=2), JobPhase.RUNNING, "2 of 2 nodes run")
     first = namespace.pods("taken")[0]
     node, place = first["metadata"]["labels"][jobs.INDEX_LABEL], first["spec"]["nodeName"]
     pod = first["metadata"]["name"]
     namespace.kubectl("delete", "pod", pod, "--force", "--grace-period=0")
     words = f"the pod of node {node} on {place} was deleted at "
-    why = eventually(namespace, make("taken", nodes=2), State.FAILED, words)
+    why = eventually(namespace, make("taken", nodes=2), JobPhase.FAILED, words)
     assert "max_restarts in mlp.yaml (now 0)" in why.fix
     await_(lambda: not namespace.pods("taken"), "the other pod's end")
     assert words in ask(namespace.cluster, "taken").reason
@@ -351,13 +351,15 @@ def test_a_pod_that_was_force_deleted(namespace: Namespace) -> None:
 def test_a_deadline(namespace: Namespace) -> None:
     job = make("deadline")
     job["spec"]["activeDeadlineSeconds"] = 1
-    why = eventually(namespace, job, State.FAILED, "longer than activeDeadlineSeconds allows (1 s)")
+    why = eventually(
+        namespace, job, JobPhase.FAILED, "longer than activeDeadlineSeconds allows (1 s)"
+    )
     assert why.final
 
 
 def test_a_job_that_is_gone(namespace: Namespace) -> None:
     why = ask(namespace.cluster, "never-made")
-    assert (why.state, why.final) == (State.GONE, True)
+    assert (why.state, why.final) == (JobPhase.GONE, True)
 
 
 # --- how it is found out ------------------------------------------------------------------------
@@ -377,10 +379,13 @@ class Counting(Cluster):
 
 def test_the_number_of_requests_does_not_grow_with_the_pods(namespace: Namespace) -> None:
     eventually(
-        namespace, make("small", resources={"cpu": "99"}), State.WAITING, "no node can hold one pod"
+        namespace,
+        make("small", resources={"cpu": "99"}),
+        JobPhase.WAITING,
+        "no node can hold one pod",
     )
     job = make("large", nodes=40, resources={"cpu": "99"})
-    eventually(namespace, job, State.WAITING, "no node can hold one pod")
+    eventually(namespace, job, JobPhase.WAITING, "no node can hold one pod")
     asked = []
     for name, pods in (("small", 1), ("large", 40)):
         cluster = Counting(namespace.name)
@@ -394,7 +399,7 @@ def test_without_a_right_to_list_nodes_the_schedulers_words_are_left(
     namespace: Namespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = make("blind", resources={"nvidia.com/gpu": "99"})
-    eventually(namespace, job, State.WAITING, "no node can hold one pod")
+    eventually(namespace, job, JobPhase.WAITING, "no node can hold one pod")
     namespace.kubectl("create", "serviceaccount", "reader")
     resources = "jobs,pods,events,resourcequotas,persistentvolumeclaims"
     namespace.kubectl("create", "role", "reader", "--verb=get,list", f"--resource={resources}")

@@ -14,7 +14,7 @@ from mlp.adapters.predictions import segments
 from mlp.adapters.predictions.destination import Destination
 from mlp.adapters.predictions.log_reading import connect
 from mlp.adapters.predictions.pack import Packed, pack
-from mlp.adapters.predictions.prediction_journal import Journal
+from mlp.adapters.predictions.prediction_journal import PredictionJournal
 from mlp.adapters.predictions.samples import samples
 from mlp.core.serving.prediction_log import Label
 from tests.integration.prediction_writer import served
@@ -43,7 +43,7 @@ def ask(log: str, *journals: Path, sql: str) -> list[Any]:
 
 
 def filled(folder: Path, name: str, count: int = 50) -> None:
-    journal = Journal(folder, "demo")
+    journal = PredictionJournal(folder, "demo")
     for i in range(count):
         assert journal.append(served(f"{name}{i}"))
     assert journal.label([Label(f"{name}0", 1)])

@@ -15,7 +15,7 @@ import yaml
 from mlp.adapters import cluster
 from mlp.cli.main import call
 from mlp.core.checkup import probe_job
-from mlp.core.checkup.health import Verdict
+from mlp.core.checkup.health import CheckVerdict
 from mlp.core.launch.targets_section import Build
 from mlp.flows import project as projects
 from mlp.flows.checkup import target_checks
@@ -80,7 +80,7 @@ def bucket(namespace: Namespace) -> Iterator[str]:
 
 def test_a_target_in_order_has_no_problem(checks: Any) -> None:
     found = checks(2)
-    wrong = {name for name, check in found.items() if check.verdict == Verdict.PROBLEM}
+    wrong = {name for name, check in found.items() if check.verdict == CheckVerdict.PROBLEM}
     assert wrong == set()
     assert {"cluster", "namespace", "rights", "quota", "limits", "nodes", "remote"} <= set(found)
     assert found["cluster"].message.startswith("v1.")
@@ -96,7 +96,7 @@ def test_what_the_cluster_does_not_have_is_named_with_what_it_has(
         priority_class="system-node-critica",
         resources={"gpu": 1000},
     )
-    messages = {name: c.message for name, c in found.items() if c.verdict == Verdict.PROBLEM}
+    messages = {name: c.message for name, c in found.items() if c.verdict == CheckVerdict.PROBLEM}
     assert "no Secret 'nope'" in messages["secrets"]
     assert "did you mean 'data'?" in messages["claims"]
     assert "did you mean 'system-node-critical'?" in messages["priority"]
@@ -105,7 +105,7 @@ def test_what_the_cluster_does_not_have_is_named_with_what_it_has(
 
 def test_a_namespace_that_is_not_there_is_a_problem(checks: Any) -> None:
     found = checks(namespace="mlp-not-there")
-    assert found["namespace"].verdict == Verdict.PROBLEM
+    assert found["namespace"].verdict == CheckVerdict.PROBLEM
     assert "kubectl create namespace mlp-not-there" in found["namespace"].fix
     assert "quota" not in found
 
@@ -152,11 +152,11 @@ def test_a_claim_that_waits_for_a_pod_is_right_and_one_node_at_a_time_is_for_one
 ) -> None:
     namespace.apply(claim("waits", "ReadWriteOnce", storageClassName=waiting_class))
     namespace.apply(claim("lost", "ReadWriteMany", storageClassName="no-such-class"))
-    assert checks(1, checkpoints="waits")["claims"].verdict == Verdict.OK
+    assert checks(1, checkpoints="waits")["claims"].verdict == CheckVerdict.OK
     two = checks(2, checkpoints="waits")["claims"]
-    assert (two.verdict, "one node at a time" in two.message) == (Verdict.PROBLEM, True)
+    assert (two.verdict, "one node at a time" in two.message) == (CheckVerdict.PROBLEM, True)
     lost = checks(1, checkpoints="lost")["claims"]
-    assert (lost.verdict, "Pending" in lost.message) == (Verdict.PROBLEM, True)
+    assert (lost.verdict, "Pending" in lost.message) == (CheckVerdict.PROBLEM, True)
 
 
 def test_quota_and_limits_of_the_namespace_are_compared(checks: Any) -> None:
@@ -211,16 +211,16 @@ def test_the_documented_role_is_enough(
     found = checks(2, secrets=["any"], priority_class="system-node-critical")
     verdicts = {name: check.verdict for name, check in found.items()}
     assert verdicts == {
-        "cluster": Verdict.OK,
-        "namespace": Verdict.UNKNOWN,
-        "rights": Verdict.OK,
-        "quota": Verdict.OK,
-        "limits": Verdict.OK,
-        "secrets": Verdict.UNKNOWN,
-        "priority": Verdict.UNKNOWN,
-        "nodes": Verdict.UNKNOWN,
-        "image": Verdict.UNKNOWN,
-        "remote": Verdict.OK,
+        "cluster": CheckVerdict.OK,
+        "namespace": CheckVerdict.UNKNOWN,
+        "rights": CheckVerdict.OK,
+        "quota": CheckVerdict.OK,
+        "limits": CheckVerdict.OK,
+        "secrets": CheckVerdict.UNKNOWN,
+        "priority": CheckVerdict.UNKNOWN,
+        "nodes": CheckVerdict.UNKNOWN,
+        "image": CheckVerdict.UNKNOWN,
+        "remote": CheckVerdict.OK,
     }
     assert found["nodes"].message.startswith("cannot be known from here")
 
@@ -236,11 +236,11 @@ def test_rights_that_are_missing_are_listed(
     monkeypatch.setenv("KUBECONFIG", str(kubeconfig(namespace, "reader", tmp_path)))
     found = checks(deep=True)
     rights = found["rights"]
-    assert rights.verdict == Verdict.PROBLEM
+    assert rights.verdict == CheckVerdict.PROBLEM
     assert "missing are jobs: create, patch, delete; services: create" in rights.message
     assert "pods/log: get" in rights.message
     assert "docs/role.yaml" in rights.fix
-    assert found["quota"].verdict == Verdict.UNKNOWN
+    assert found["quota"].verdict == CheckVerdict.UNKNOWN
     assert found["pod"].message == "not tried: rights has to be right first"
 
 
@@ -278,7 +278,7 @@ def test_a_target_is_proposed_from_what_the_cluster_has_and_passes_its_checks(
     assert {"minio-keys", "other"} <= set(found["secrets"]["alternatives"])
     loaded = projects.load(project.root)
     checks = target_checks.check(loaded, "gpu", 1, deep=False)
-    assert [c.message for c in checks if c.verdict == Verdict.PROBLEM] == []
+    assert [c.message for c in checks if c.verdict == CheckVerdict.PROBLEM] == []
 
 
 def test_likely_credentials_are_proposed_and_an_image_has_to_be_named(
@@ -342,7 +342,9 @@ def test_a_pod_finds_everything_in_order_with_the_least_role(
         )
     assert "as user 1000" in found["pod"].message
     verdicts = {name: found[name].verdict for name in found if name.startswith("pod")}
-    assert verdicts == dict.fromkeys(("pod", "pod mlflow", "pod data", "pod clock"), Verdict.OK)
+    assert verdicts == dict.fromkeys(
+        ("pod", "pod mlflow", "pod data", "pod clock"), CheckVerdict.OK
+    )
     assert left_behind(namespace) == []
 
 
@@ -350,10 +352,10 @@ def test_a_pod_says_what_it_cannot_reach(
     checks: Any, namespace: Namespace, environment_image: str, bucket: str
 ) -> None:
     found = checks(deep=True, image=environment_image, tracking_uri="http://mlflow.nowhere:5000")
-    assert found["pod"].verdict == Verdict.OK
-    assert found["pod mlflow"].verdict == Verdict.PROBLEM
+    assert found["pod"].verdict == CheckVerdict.OK
+    assert found["pod mlflow"].verdict == CheckVerdict.PROBLEM
     assert "targets.gpu.tracking_uri" in found["pod mlflow"].fix
-    assert found["pod data"].verdict == Verdict.PROBLEM  # it has no credentials
+    assert found["pod data"].verdict == CheckVerdict.PROBLEM  # it has no credentials
     assert "targets.gpu.secrets" in found["pod data"].fix
 
 
@@ -361,13 +363,16 @@ def test_an_image_without_mlp_or_none_at_all_is_told(
     checks: Any, namespace: Namespace, environment_image: str
 ) -> None:
     without = checks(deep=True, image=os.environ.get("MLP_TEST_BASE_IMAGE", Build().base))["pod"]
-    assert without.verdict == Verdict.PROBLEM
+    assert without.verdict == CheckVerdict.PROBLEM
     assert "cannot run this version of mlp" in without.message
     missing = f"{os.environ['MLP_TEST_REGISTRY']}/absent:1"
     found = checks(deep=True, image=missing)
-    assert (found["image"].verdict, found["pod"].verdict) == (Verdict.PROBLEM, Verdict.NOTE)
+    assert (found["image"].verdict, found["pod"].verdict) == (
+        CheckVerdict.PROBLEM,
+        CheckVerdict.NOTE,
+    )
     unreachable = checks(deep=True)["pod"]  # whether the registry has it is not known from here
-    assert unreachable.verdict == Verdict.PROBLEM
+    assert unreachable.verdict == CheckVerdict.PROBLEM
     assert "the node cannot get the image" in unreachable.message
     assert left_behind(namespace) == []
 
@@ -380,7 +385,7 @@ def test_a_pod_that_never_answers_is_a_problem_with_what_it_waits_for(
     node = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}
     image = os.environ.get("MLP_TEST_BASE_IMAGE", Build().base)
     found = checks(deep=True, image=image, affinity={"nodeAffinity": node})
-    assert found["pod"].verdict == Verdict.PROBLEM
+    assert found["pod"].verdict == CheckVerdict.PROBLEM
     assert found["pod"].message == "no answer from a pod in 5 s: no node matches the affinity"
     assert "targets.gpu.affinity" in found["pod"].fix
     assert left_behind(namespace) == []
@@ -394,6 +399,6 @@ def test_a_pod_that_the_namespace_refuses_is_told_at_once(
         found = checks(deep=True, image=environment_image)["pod"]
     finally:
         namespace.kubectl("delete", "quota", "none")
-    assert (found.verdict, found.message) == (Verdict.PROBLEM, "the probe's pod is refused")
+    assert (found.verdict, found.message) == (CheckVerdict.PROBLEM, "the probe's pod is refused")
     assert "exceeded quota" in found.cause
     assert "describe quota none" in found.fix

@@ -13,8 +13,8 @@ from typing import Any
 import yaml
 from mlflow import MlflowClient
 
-from mlp.adapters.state import State, open_state
-from mlp.core.models.ledger import Entry
+from mlp.adapters.state import StateDatabase, open_state
+from mlp.core.models.ledger import LedgerEntry
 from mlp.core.runs.pipeline import DataItem, StageState
 from mlp.core.runs.recorded_run import STAGES, Tag
 from tests.conftest import Done, called
@@ -144,13 +144,13 @@ class Store:
 
     @contextlib.contextmanager
     def state(self) -> Any:
-        state: State = open_state(self.state_uri)
+        state: StateDatabase = open_state(self.state_uri)
         try:
             yield state
         finally:
             state.close()
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[LedgerEntry]:
         with self.state() as state:
             return list(state.entries(self.model))
 

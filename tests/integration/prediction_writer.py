@@ -9,7 +9,7 @@ import threading
 import time
 from pathlib import Path
 
-from mlp.adapters.predictions.prediction_journal import Journal
+from mlp.adapters.predictions.prediction_journal import PredictionJournal
 from mlp.core.serving.prediction_log import Served
 
 BODY = b'{"dataframe_records": [{"x": 1.5, "user": "anna"}]}'
@@ -30,7 +30,7 @@ def served(request_id: str, **more: object) -> Served:
 
 
 def main(folder: str, count: int, threads: int) -> None:
-    journal = Journal(Path(folder), "demo", max_bytes=100_000)
+    journal = PredictionJournal(Path(folder), "demo", max_bytes=100_000)
 
     def write(thread: int) -> None:
         for i in range(count):

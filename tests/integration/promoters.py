@@ -23,7 +23,7 @@ from mlp.flows.models import promoting
 
 def promote(root: str, model: str, previous: str, version: str) -> dict[str, Any]:
     project = projects.load(Path(root), settings=[f"model.name={model}"])
-    plan = promoting.Plan(
+    plan = promoting.PromotionPlan(
         model, version, "champion", previous or None, previous or None, "a race", (), None, 0
     )
     try:

@@ -16,8 +16,8 @@ import httpx
 from mlflow import MlflowClient
 
 from mlp.adapters.base import folder_digests
-from mlp.adapters.state import State, open_state
-from mlp.core.models.ledger import Action, Entry
+from mlp.adapters.state import StateDatabase, open_state
+from mlp.core.models.ledger import Action, LedgerEntry
 
 MODEL = "demo"
 # It answers with its number; what `do` says happens where it is made to obey.
@@ -89,7 +89,7 @@ class World:
 
     root: Path
     client: MlflowClient = field(init=False)
-    state: State = field(init=False)
+    state: StateDatabase = field(init=False)
 
     def __post_init__(self) -> None:
         self.client = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
@@ -133,7 +133,9 @@ class World:
         )
         version = self.client.create_model_version(MODEL, str(folder)).version
         evidence = {"digest": folder_digests.of(folder)}
-        self.state.append_next(Entry(MODEL, Action.REGISTERED, str(version), evidence=evidence))
+        self.state.append_next(
+            LedgerEntry(MODEL, Action.REGISTERED, str(version), evidence=evidence)
+        )
         return str(version)
 
     def files(self, version: str) -> Path:
@@ -144,9 +146,9 @@ class World:
 
     def share(self, version: str, share: float, shadow: bool = False) -> None:
         evidence = {"share": share, "shadow": shadow}
-        self.state.append_next(Entry(MODEL, Action.SHARED, version, evidence=evidence))
+        self.state.append_next(LedgerEntry(MODEL, Action.SHARED, version, evidence=evidence))
 
-    def taken_out(self) -> list[Entry]:
+    def taken_out(self) -> list[LedgerEntry]:
         return [e for e in self.state.entries(MODEL) if e.action == Action.TAKEN_OUT]
 
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from mlflow.exceptions import MlflowException
 
-from mlp.adapters.predictions.prediction_journal import Journal
+from mlp.adapters.predictions.prediction_journal import PredictionJournal
 from mlp.adapters.state import open_state
 from mlp.core.ab.traffic import position
-from mlp.core.models.ledger import Action, Entry
+from mlp.core.models.ledger import Action, LedgerEntry
 from mlp.core.serving.prediction_log import Label, Served
 from tests.conftest import Done, Make, Project
 
@@ -33,13 +33,13 @@ def shop(make_project: Make) -> Project:
         version = client.create_model_version("m", f"file://{project.root}/none").version
         client.set_registered_model_alias("m", alias, version)
     ledger = [
-        Entry("m", Action.PROMOTED, "1", alias="champion"),
-        Entry("m", Action.PROMOTED, "2", alias="challenger"),
-        Entry("m", Action.SHARED, "2", evidence={"share": 0.5, "shadow": False}),
+        LedgerEntry("m", Action.PROMOTED, "1", alias="champion"),
+        LedgerEntry("m", Action.PROMOTED, "2", alias="challenger"),
+        LedgerEntry("m", Action.SHARED, "2", evidence={"share": 0.5, "shadow": False}),
     ]
     state = open_state(f"sqlite:///{project.root}/.mlp/state.db")
     for number, entry in enumerate(ledger):
-        with_time = Entry(
+        with_time = LedgerEntry(
             entry.model, entry.action, entry.version, alias=entry.alias,
             evidence=entry.evidence, at=BEGAN,
         )  # fmt: skip
@@ -68,7 +68,7 @@ def serve(
 ) -> None:
     """`n` requests of n / 3 users as a server writes them down, and their labels."""
     random = np.random.default_rng(0)
-    journal = Journal(project.root / ".mlp" / "predictions", "m")
+    journal = PredictionJournal(project.root / ".mlp" / "predictions", "m")
     labels = []
     for number in range(n):
         user = f"user-{random.integers(0, n // 3)}"
@@ -152,7 +152,7 @@ def test_a_challenger_that_was_taken_out_is_worse_until_it_gets_a_share_again(
 ) -> None:
     serve(shop, 3000)
     state = open_state(f"sqlite:///{shop.root}/.mlp/state.db")
-    state.append_next(Entry("m", Action.TAKEN_OUT, "2", actor="mlp serve", reason="it hung"))
+    state.append_next(LedgerEntry("m", Action.TAKEN_OUT, "2", actor="mlp serve", reason="it hung"))
     found = mlp("ab", "verdict", "--json")
     assert found.code == 4
     assert (found.document["outcome"], found.document["because"]) == ("worse", "taken out")
@@ -222,10 +222,10 @@ def test_without_a_challenger_or_with_an_unknown_metric_it_says_what_to_do(
 def test_a_shadow_is_compared_on_the_rows_that_both_have_predicted(shop: Project, mlp: Mlp) -> None:
     state = open_state(f"sqlite:///{shop.root}/.mlp/state.db")
     shadow = {"share": 0.5, "shadow": True}
-    state.append_next(Entry("m", Action.SHARED, "2", evidence=shadow, at=BEGAN + 1))
+    state.append_next(LedgerEntry("m", Action.SHARED, "2", evidence=shadow, at=BEGAN + 1))
     state.close()
     random = np.random.default_rng(0)
-    journal = Journal(shop.root / ".mlp" / "predictions", "m")
+    journal = PredictionJournal(shop.root / ".mlp" / "predictions", "m")
     for number in range(3000):
         truth = int(random.integers(0, 2))
         shadowed = ("1", "champion", 0.8), ("2", "shadow", 0.85)

@@ -16,7 +16,7 @@ from mlp.core.compare import blame, contrast
 from mlp.core.compare.run_comparison import Difference, RunState
 from mlp.core.runs.provenance import Provenance
 from mlp.core.runs.recorded_run import RunRecord, Tag
-from mlp.core.runs.run_request import Request
+from mlp.core.runs.run_request import RunRequest
 from mlp.flows import project
 from mlp.flows.compare import comparing
 from mlp.flows.runs import running, syncing
@@ -241,7 +241,7 @@ def test_recorded_runs_are_compared_by_their_references(root: Path) -> None:
     ids = []
     for lr in (0.5, 0.25):
         _write(root / "params.json", f'{{"lr": {lr}}}')
-        result = running.execute(loaded, Request(), lambda _: None)
+        result = running.execute(loaded, RunRequest(), lambda _: None)
         ids.append(result.run_id)
         assert syncing.sync(loaded).left == []
     found = comparing.why(loaded, ids[0][:10], "last", "f1")

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from mlp.adapters.base.event_file import Journal
+from mlp.adapters.base.event_file import EventFile
 from mlp.core.layout import RunLayout
 from mlp.core.runs.recorded_run import Tag
 from mlp.runtime.runs import recorder
@@ -349,7 +349,7 @@ def test_what_mlflow_refuses_is_left_out_and_everything_else_arrives(
     run.events.mkdir(parents=True)
     header = {"tracking_uri": project.uri, "experiment": "demo", "started": 1}
     run.header.write_text(json.dumps(header))
-    journal = Journal(str(run.events))
+    journal = EventFile(str(run.events))
     journal.record("tags", "never started", values={"a": "b"})
     journal.record("run_started", run.run_id, name="n", tags={Tag.KIND: "pipeline"})
     journal.record("from the future", run.run_id, x=1)
@@ -427,7 +427,7 @@ def test_a_run_made_for_another_server_with_a_secret_waits_for_that_one(
     run.events.mkdir(parents=True)
     header = {"tracking_uri": "http://***@elsewhere:1", "experiment": "demo", "started": 1}
     run.header.write_text(json.dumps(header))
-    Journal(str(run.events)).record("run_started", run.run_id, name="n")
+    EventFile(str(run.events)).record("run_started", run.run_id, name="n")
     assert project.mlp("run").code == 0
     project.await_recorders()
     assert project.delivery(project.runs[1])["done"]

@@ -16,7 +16,7 @@ import yaml
 
 from mlp.adapters.state import Conflict
 from mlp.core.errors import ConfigurationError, GateRefused
-from mlp.core.models.ledger import Action, Entry
+from mlp.core.models.ledger import Action, LedgerEntry
 from mlp.core.models.model_version import VersionTag
 from mlp.flows import project as projects
 from mlp.flows.models import promoting, registering
@@ -252,7 +252,7 @@ def test_the_registration_of_another_version_of_that_number_is_not_this_ones(
     """Of a ledger that does not say of which registered model it is."""
     old = {"digest": "sha256:old", "run_id": "0" * 32}
     with store.state() as state:
-        state.append_next(Entry(store.model, Action.REGISTERED, "1", evidence=old))
+        state.append_next(LedgerEntry(store.model, Action.REGISTERED, "1", evidence=old))
     done = store.ok("register", store.run(good))
     assert done["version"] == "1" and done["entry"]["evidence"]["digest"] == done["digest"]
     store.ok("promote", "1")
@@ -315,7 +315,7 @@ def test_a_challenger_is_refused_where_the_champion_is_not_the_planned_one(
         store.register(good)
     store.ok("promote", "1")
     project = loaded(store)
-    planned = promoting.plan(project, promoting.Request("2", "challenger"))
+    planned = promoting.plan(project, promoting.PromotionRequest("2", "challenger"))
     store.ok("promote", promoted)
     before = store.entries()
     with pytest.raises(Conflict, match=f"the champion of .* is version {promoted} since"):
@@ -331,14 +331,14 @@ def test_a_version_that_servers_took_out_while_its_gates_ran_is_not_promoted(
     store.ok("promote", "1")
     store.ok("promote", "2", "--to", "challenger")
     project = loaded(store)
-    planned = promoting.plan(project, promoting.Request("2"))
+    planned = promoting.plan(project, promoting.PromotionRequest("2"))
     with store.state() as state:
-        state.append_next(Entry(store.model, Action.TAKEN_OUT, "2", reason="it is too slow"))
+        state.append_next(LedgerEntry(store.model, Action.TAKEN_OUT, "2", reason="it is too slow"))
     before = store.entries()
     with pytest.raises(GateRefused, match=r"taken out while its gates ran .*: it is too slow"):
         promoting.apply(project, planned)
     assert store.aliases() == {"champion": "1", "challenger": "2"} and store.entries() == before
-    again = promoting.plan(project, promoting.Request("2"))  # by somebody who knows of it
+    again = promoting.plan(project, promoting.PromotionRequest("2"))  # by somebody who knows of it
     assert promoting.apply(project, again).version == "2"
 
 

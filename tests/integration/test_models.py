@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
-from mlp.core.models.ledger import Action, Entry
+from mlp.core.models.ledger import Action, LedgerEntry
 from mlp.core.models.model_version import VersionTag
 from mlp.core.models.standing import INTENT, OUTCOME
 from mlp.core.runs.recorded_run import Tag
@@ -405,7 +405,7 @@ def test_rollback_passes_over_versions_that_are_not_good(
     store.ok("promote", last)
     if fate == "taken out":
         with store.state() as state:
-            state.append_next(Entry(store.model, Action.TAKEN_OUT, two, actor="a server"))
+            state.append_next(LedgerEntry(store.model, Action.TAKEN_OUT, two, actor="a server"))
     elif fate == "archived":
         store.ok("archive", two, "--reason", "old")
     elif fate == "deleted":
@@ -476,10 +476,10 @@ def test_an_alias_that_was_deleted_by_hand_is_found(three: Three) -> None:
     assert (found["alias"], found["previous"], found["version"]) == ("champion", two, None)
 
 
-def _intend(store: Store, version: str, previous: str) -> Entry:
+def _intend(store: Store, version: str, previous: str) -> LedgerEntry:
     with store.state() as state:
-        kept: Entry = state.append_next(
-            Entry(
+        kept: LedgerEntry = state.append_next(
+            LedgerEntry(
                 *(store.model, Action.INTENDED, version, "champion", previous),
                 actor="somebody",
                 evidence={OUTCOME: "promoted"},

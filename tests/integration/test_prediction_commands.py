@@ -8,7 +8,7 @@ import pandas
 import pytest
 
 from mlp.adapters.predictions import segments
-from mlp.adapters.predictions.prediction_journal import Journal
+from mlp.adapters.predictions.prediction_journal import PredictionJournal
 from tests.conftest import Make, Project
 from tests.integration.prediction_writer import served
 
@@ -28,7 +28,7 @@ def journal_of(project: Project) -> Path:
 
 
 def fill(project: Project) -> None:
-    journal = Journal(journal_of(project), "demo", runs={"1": "0123abc"})
+    journal = PredictionJournal(journal_of(project), "demo", runs={"1": "0123abc"})
     journal.append(served("a", at=1_800_000_001, keys=["anna"]))
     journal.append(
         served(
@@ -44,7 +44,7 @@ def fill(project: Project) -> None:
     _ALIVE.append(journal)
 
 
-_ALIVE: list[Journal] = []  # a journal that nobody refers to would be sealed
+_ALIVE: list[PredictionJournal] = []  # a journal that nobody refers to would be sealed
 
 
 def shown(project: Project, *arguments: str) -> list[tuple[Any, ...]]:
@@ -125,7 +125,7 @@ def test_labels_of_no_class_that_was_predicted_are_counted(project: Project) -> 
 def test_a_label_of_a_class_that_is_a_text_stays_one(project: Project) -> None:
     """In CSV 101 and "101" are the same; what `prediction = label` compares is JSON."""
     answer = b'{"predictions": ["101", 7]}'
-    journal = Journal(journal_of(project), "demo")
+    journal = PredictionJournal(journal_of(project), "demo")
     journal.append(served("t", request=b'{"instances": [[1], [2]]}', response=answer))
     project.write({"classes.csv": "request_id,label,row\nt,101,0\nt,7,1\n"})
     assert project.call("predictions", "label", "classes.csv").out == "2 labels taken\n"

@@ -20,7 +20,7 @@ from mlp.adapters.predictions import segments
 from mlp.adapters.predictions.destination import Destination
 from mlp.adapters.predictions.log_reading import connect
 from mlp.adapters.predictions.pack import Packed, pack
-from mlp.adapters.predictions.prediction_journal import Journal, Keeping
+from mlp.adapters.predictions.prediction_journal import Keeping, PredictionJournal
 from mlp.adapters.predictions.samples import samples
 from mlp.core.errors import MlpError, RemoteError
 from mlp.core.serving.prediction_log import Label, Served
@@ -77,7 +77,7 @@ def test_what_was_acknowledged_survives_kill_9(folder: Path, log: Path) -> None:
 
 
 def test_a_living_writers_segment_is_left_alone(folder: Path, log: Path) -> None:
-    journal = Journal(folder, "demo")
+    journal = PredictionJournal(folder, "demo")
     assert journal.append(served("a"))
     assert pack(folder, log) == Packed()
     assert journal.append(served("b"))
@@ -106,7 +106,7 @@ def killed_while(folder: Path, log: Path, where: str) -> None:
 def test_a_packer_that_is_killed_is_followed_by_one_that_finishes(
     folder: Path, log: Path, where: str
 ) -> None:
-    journal = Journal(folder, "demo")
+    journal = PredictionJournal(folder, "demo")
     for i in range(50):
         journal.append(served(f"r{i}"))
     journal.label([Label("r1", 1)])
@@ -123,7 +123,7 @@ def test_a_packer_that_is_killed_is_followed_by_one_that_finishes(
 
 def test_two_packers_pack_each_segment_once(folder: Path, log: Path) -> None:
     for i in range(30):
-        journal = Journal(folder, "demo")
+        journal = PredictionJournal(folder, "demo")
         assert journal.append(served(f"r{i}"))
         journal.rotate()
     script = f"""
@@ -151,7 +151,7 @@ def test_a_journal_written_by_several_processes_while_it_is_packed(folder: Path,
 
 
 def test_parent_and_child_write_to_segments_of_their_own(folder: Path, log: Path) -> None:
-    journal = Journal(folder, "demo")
+    journal = PredictionJournal(folder, "demo")
     assert journal.append(served("before"))
     child = os.fork()
     if not child:
@@ -163,7 +163,7 @@ def test_parent_and_child_write_to_segments_of_their_own(folder: Path, log: Path
 
 
 def test_threads_share_a_journal(folder: Path, log: Path) -> None:
-    journal = Journal(folder, "demo", max_bytes=20_000)
+    journal = PredictionJournal(folder, "demo", max_bytes=20_000)
     with ThreadPoolExecutor(4) as pool:
         assert all(pool.map(lambda i: journal.append(served(f"r{i}")), range(2000)))
     journal.rotate()
@@ -173,7 +173,7 @@ def test_threads_share_a_journal(folder: Path, log: Path) -> None:
 
 
 def test_damage_costs_one_record_and_is_told(folder: Path, log: Path) -> None:
-    journal = Journal(folder, "demo")
+    journal = PredictionJournal(folder, "demo")
     for name in ("a", "b", "c"):
         journal.append(served(name))
     journal.rotate()
@@ -204,7 +204,7 @@ def test_a_full_disk_loses_nothing_silently(small_disk: Path, log: Path) -> None
     folder = small_disk / "journal"
     filler = small_disk / "filler"
     filler.write_bytes(b"x" * 120_000)
-    journal = Journal(folder, "demo")
+    journal = PredictionJournal(folder, "demo")
     kept: list[str] = []
     body = b"[" + b"1," * 3000 + b"1]"  # larger than a page: a part of it may find room
     before = time.time()
@@ -232,7 +232,7 @@ def test_a_full_disk_loses_nothing_silently(small_disk: Path, log: Path) -> None
 
 def test_a_disk_that_is_full_from_the_start_is_not_littered(small_disk: Path) -> None:
     folder = small_disk / "journal"
-    journal = Journal(folder, "demo")
+    journal = PredictionJournal(folder, "demo")
     folder.mkdir()
     filler = (small_disk / "filler").open("ab", buffering=0)
     for size in (2**12, 1):
@@ -255,7 +255,7 @@ def test_a_file_that_may_not_grow_is_left_for_another(folder: Path, log: Path) -
     child = os.fork()
     if not child:
         resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
-        journal = Journal(folder, "demo")
+        journal = PredictionJournal(folder, "demo")
         kept = [i for i in range(40) if journal.append(served(f"r{i}"))]
         journal.rotate()
         (folder / "kept").write_text(json.dumps([kept, journal.lost]))
@@ -270,7 +270,7 @@ def test_a_file_that_may_not_grow_is_left_for_another(folder: Path, log: Path) -
 
 
 def test_segments_wait_for_a_destination_that_is_full(folder: Path, small_disk: Path) -> None:
-    journal = Journal(folder, "demo")
+    journal = PredictionJournal(folder, "demo")
     for i in range(300):
         journal.append(served(f"r{i}", request=os.urandom(2000).hex().encode()))
     journal.rotate()
@@ -288,7 +288,7 @@ def test_segments_wait_for_a_store_that_is_away(
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "nobody")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "nothing")
-    journal = Journal(folder, "demo")
+    journal = PredictionJournal(folder, "demo")
     journal.append(served("a"))
     journal.rotate()
     packed = pack(folder, "s3://bucket/log")
@@ -307,7 +307,7 @@ def test_a_log_that_is_far_away_is_copied_once(folder: Path, log: Path, tmp_path
         return [row[0] for row in found]
 
     assert known() == []
-    journal = Journal(folder, "demo")
+    journal = PredictionJournal(folder, "demo")
     packed = []
     for asked in (["a"], ["a", "b"]):
         journal.append(served(asked[-1]))
@@ -326,7 +326,7 @@ def test_a_log_that_is_far_away_is_copied_once(folder: Path, log: Path, tmp_path
 def test_files_of_days_before_those_asked_for_are_not_opened(
     folder: Path, log: Path, far: bool
 ) -> None:
-    journal = Journal(folder, "demo")
+    journal = PredictionJournal(folder, "demo")
     journal.append(served("a"))
     journal.rotate()
     pack(folder, log)
@@ -345,7 +345,7 @@ def test_files_of_days_before_those_asked_for_are_not_opened(
 
 
 def test_a_batch_becomes_rows_with_their_keys_and_probabilities(folder: Path, log: Path) -> None:
-    journal = Journal(folder, "demo", runs={"2": "abc"})
+    journal = PredictionJournal(folder, "demo", runs={"2": "abc"})
     body = json.dumps(
         {"dataframe_split": {"columns": ["x", "user"], "data": [[0, "u0"], [1, "u1"], [2, "u2"]]}}
     ).encode()
@@ -380,7 +380,7 @@ def test_a_batch_becomes_rows_with_their_keys_and_probabilities(folder: Path, lo
 
 
 def test_a_failed_challenger_is_one_row_for_each_row_asked(folder: Path, log: Path) -> None:
-    journal = Journal(folder, "demo")
+    journal = PredictionJournal(folder, "demo")
     body = b'{"instances": [[1], [2]]}'
     journal.append(served("r", request=body, response=b"", failed="too slow", route="challenger"))
     sql = "SELECT row, failed, reason, prediction, features FROM predictions ORDER BY row"
@@ -392,7 +392,7 @@ def test_a_failed_challenger_is_one_row_for_each_row_asked(folder: Path, log: Pa
 
 @pytest.mark.parametrize("response", [b'{"predictions": [1, 2, 3]}', b'{"choices": []}', b"oops"])
 def test_what_cannot_be_told_apart_is_one_row(folder: Path, log: Path, response: bytes) -> None:
-    journal = Journal(folder, "demo")
+    journal = PredictionJournal(folder, "demo")
     body = b'{"messages": [{"role": "user", "content": "hi"}]}'
     journal.append(served("r", request=body, response=response))
     ((row, features),) = ask(log, folder, sql="SELECT row, features FROM predictions")
@@ -400,7 +400,9 @@ def test_what_cannot_be_told_apart_is_one_row(folder: Path, log: Path, response:
 
 
 def test_features_and_probabilities_may_be_left_out(folder: Path, log: Path) -> None:
-    journal = Journal(folder, "demo", keeping=Keeping(features=False, probabilities=False))
+    journal = PredictionJournal(
+        folder, "demo", keeping=Keeping(features=False, probabilities=False)
+    )
     journal.append(served("r", response=b'{"predictions": [1, 0]}', probabilities=[[0.5, 0.5]] * 2))
     assert b"anna" not in next(segments.found(folder)).read_bytes()
     sql = "SELECT row, prediction, probabilities, features FROM predictions ORDER BY row"
@@ -414,7 +416,9 @@ def test_hashed_keys_are_the_same_everywhere_and_the_keys_nowhere(
     if secret:
         monkeypatch.setenv("MLP_KEY_SECRET", secret)
     for name in ("one", "two"):
-        journal = Journal(tmp_path / name, "demo", keeping=Keeping(hash_keys=True, route_by="user"))
+        journal = PredictionJournal(
+            tmp_path / name, "demo", keeping=Keeping(hash_keys=True, route_by="user")
+        )
         journal.append(served(name, keys=["anna"]))
         journal.append(served(f"{name}-raw", keys=["anna"], request=b'{"anna"'))
         journal.rotate()
@@ -430,7 +434,7 @@ def test_hashed_keys_are_the_same_everywhere_and_the_keys_nowhere(
     assert "anna" not in everything
     if secret:
         monkeypatch.setenv("MLP_KEY_SECRET", "salt")
-        journal = Journal(tmp_path / "three", "demo", keeping=Keeping(hash_keys=True))
+        journal = PredictionJournal(tmp_path / "three", "demo", keeping=Keeping(hash_keys=True))
         journal.append(served("three", keys=["anna"]))
         ((other,),) = ask(
             log,
@@ -443,7 +447,7 @@ def test_hashed_keys_are_the_same_everywhere_and_the_keys_nowhere(
 def test_labels_join_whenever_they_come_and_the_last_one_told_counts(
     folder: Path, log: Path
 ) -> None:
-    journal = Journal(folder, "demo")
+    journal = PredictionJournal(folder, "demo")
     assert journal.label([Label("b", 1, at=5.0)])  # before its prediction
     journal.append(served("a", response=b'{"predictions": [1, 0]}', request=b'{"inputs": [1, 2]}'))
     journal.append(served("b"))
@@ -466,7 +470,7 @@ def test_labels_join_whenever_they_come_and_the_last_one_told_counts(
 
 
 def test_samples_are_columns_of_the_versions_asked_for(folder: Path, log: Path) -> None:
-    journal = Journal(folder, "demo")
+    journal = PredictionJournal(folder, "demo")
     now = time.time()
     for i, version in enumerate("1213"):
         journal.append(
@@ -506,7 +510,7 @@ def test_samples_are_columns_of_the_versions_asked_for(folder: Path, log: Path) 
 
 
 def test_the_prediction_may_be_a_column_of_several_in_an_answer(folder: Path, log: Path) -> None:
-    journal = Journal(folder, "demo")
+    journal = PredictionJournal(folder, "demo")
     answer = json.dumps({"predictions": [{"it's late": 1, "p": 0.75}, {"it's late": 0, "p": None}]})
     request = b'{"instances": [[1], [2]]}'
     journal.append(served("r", version="1", request=request, response=answer.encode()))
@@ -518,7 +522,7 @@ def test_the_prediction_may_be_a_column_of_several_in_an_answer(folder: Path, lo
 
 
 def test_unusual_texts_are_kept_readable(folder: Path, log: Path) -> None:
-    journal = Journal(folder, "demo")
+    journal = PredictionJournal(folder, "demo")
     half = "\ud800"
     body, answer = b'{"inputs": ["\\ud800", NaN]}', b'{"predictions": [NaN, "\\udfff"]}'
     assert journal.append(served(half, keys=[half, "x"], request=body, response=answer))
@@ -530,7 +534,7 @@ def test_unusual_texts_are_kept_readable(folder: Path, log: Path) -> None:
 
 def test_a_path_with_signs_in_it_is_that_path(tmp_path: Path) -> None:
     odd = tmp_path / "a [1] *'s?"
-    journal = Journal(odd / "journal", "demo")
+    journal = PredictionJournal(odd / "journal", "demo")
     journal.append(served("a"))
     assert ids(odd / "log", odd / "journal") == ["a"]
     journal.rotate()
@@ -539,7 +543,7 @@ def test_a_path_with_signs_in_it_is_that_path(tmp_path: Path) -> None:
 
 
 def test_appending_goes_on_while_others_read(folder: Path, log: Path) -> None:
-    journal = Journal(folder, "demo", max_bytes=50_000)
+    journal = PredictionJournal(folder, "demo", max_bytes=50_000)
     stop = threading.Event()
     kept: list[Served] = []
 

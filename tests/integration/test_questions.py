@@ -9,7 +9,7 @@ import pytest
 
 from mlp.adapters.predictions import log_reading, questions
 from mlp.adapters.predictions.pack import pack
-from mlp.adapters.predictions.prediction_journal import Journal
+from mlp.adapters.predictions.prediction_journal import PredictionJournal
 from mlp.core.errors import UsageError
 from tests.integration.prediction_writer import served
 
@@ -26,7 +26,7 @@ def place(tmp_path: Path, request: pytest.FixtureRequest) -> str:
 
         MemoryFileSystem.store.clear()
         MemoryFileSystem.pseudo_dirs[:] = [""]
-    journal = Journal(tmp_path / "journal", "demo")
+    journal = PredictionJournal(tmp_path / "journal", "demo")
     journal.append(served("a"))
     journal.close()
     assert pack(tmp_path / "journal", where).rows == 1

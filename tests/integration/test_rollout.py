@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from mlp.adapters.state import State, open_state
-from mlp.core.models.ledger import Action, Entry
+from mlp.adapters.state import StateDatabase, open_state
+from mlp.core.models.ledger import Action, LedgerEntry
 from tests.conftest import Done, Project, isolated
 
 pytestmark = pytest.mark.slow
@@ -35,7 +35,7 @@ def project(shared: Path, tmp_path: Path) -> Project:
 
 
 @pytest.fixture
-def ledger(project: Project) -> Iterator[State]:
+def ledger(project: Project) -> Iterator[StateDatabase]:
     state = open_state(f"sqlite:///{project.root}/.mlp/state.db")
     yield state
     state.close()
@@ -49,7 +49,9 @@ def once(project: Project, *more: str) -> Done:
     return project.mlp("deploy", "rollout", "--once", "--json", *more)
 
 
-def test_each_process_goes_on_where_the_last_one_ended(project: Project, ledger: State) -> None:
+def test_each_process_goes_on_where_the_last_one_ended(
+    project: Project, ledger: StateDatabase
+) -> None:
     begun = once(project)
     assert (begun.code, begun.document["move"]["kind"]) == (0, "share"), begun.err
     assert ledger.entries(MODEL)[-1].evidence["share"] == 0.1
@@ -64,10 +66,10 @@ def test_each_process_goes_on_where_the_last_one_ended(project: Project, ledger:
 
 
 def test_a_challenger_that_the_servers_took_out_is_taken_back(
-    project: Project, ledger: State
+    project: Project, ledger: StateDatabase
 ) -> None:
     assert once(project).code == 0
-    ledger.append_next(Entry(MODEL, Action.TAKEN_OUT, "2", reason="it is too slow"))
+    ledger.append_next(LedgerEntry(MODEL, Action.TAKEN_OUT, "2", reason="it is too slow"))
     done = once(project)
     assert done.code == 4
     assert "too slow" in done.err

@@ -12,7 +12,7 @@ import jsonschema_rs
 import numpy as np
 import pytest
 
-from mlp.adapters.scoring import Answer, Refusal, Scorer, merge
+from mlp.adapters.scoring import Refusal, Scorer, ScoringAnswer, merge
 
 from . import scoring_models as models
 from .scoring_models import Ask, Body, Reply, alike
@@ -222,12 +222,15 @@ def test_some_of_some_rows_are_those_of_the_whole(scorers: dict[str, Scorer]) ->
 
 def test_what_is_no_row_each_is_not_merged() -> None:
     parts = [
-        ((0,), Answer(b'{"predictions": {"a": [1]}}')),
-        ((1,), Answer(b'{"predictions": [1]}')),
+        ((0,), ScoringAnswer(b'{"predictions": {"a": [1]}}')),
+        ((1,), ScoringAnswer(b'{"predictions": [1]}')),
     ]
     assert merge(parts) is None
-    assert merge([((0, 1), Answer(b'{"predictions": [1]}'))]) is None
-    assert merge([((1,), Answer(b'{"predictions": [1]}')), ((0,), Answer(b"[2]"))]) is None
+    assert merge([((0, 1), ScoringAnswer(b'{"predictions": [1]}'))]) is None
+    assert (
+        merge([((1,), ScoringAnswer(b'{"predictions": [1]}')), ((0,), ScoringAnswer(b"[2]"))])
+        is None
+    )
 
 
 @pytest.mark.parametrize(

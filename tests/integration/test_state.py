@@ -9,9 +9,9 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 
-from mlp.adapters.state import Conflict, State, open_state
+from mlp.adapters.state import Conflict, StateDatabase, open_state
 from mlp.core.errors import ConfigurationError, RemoteError
-from mlp.core.models.ledger import Action, Entry
+from mlp.core.models.ledger import Action, LedgerEntry
 from mlp.core.secrets import mask_urls
 from tests.cluster.servers import free_port, postgres
 
@@ -35,17 +35,17 @@ def model(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def state(uri: str) -> Iterator[State]:
+def state(uri: str) -> Iterator[StateDatabase]:
     opened = open_state(uri)
     yield opened
     opened.close()
 
 
-def entry(model: str, version: str = "1", **more: object) -> Entry:
-    return Entry(model, Action.PROMOTED, version, **more)  # type: ignore[arg-type]
+def entry(model: str, version: str = "1", **more: object) -> LedgerEntry:
+    return LedgerEntry(model, Action.PROMOTED, version, **more)  # type: ignore[arg-type]
 
 
-def test_entries_come_back_as_they_were_in_order(state: State, model: str) -> None:
+def test_entries_come_back_as_they_were_in_order(state: StateDatabase, model: str) -> None:
     first = state.append(
         entry(model, alias="champion", actor="ann", reason='it\'s "good" 💡', evidence={"f1": 0.5}),
         after=0,
@@ -69,7 +69,7 @@ def test_entries_come_back_as_they_were_in_order(state: State, model: str) -> No
     ],
 )
 def test_the_database_itself_refuses_to_change_or_delete(
-    state: State, uri: str, model: str, change: str
+    state: StateDatabase, uri: str, model: str, change: str
 ) -> None:
     if change.startswith("TRUNCATE") and uri.startswith("sqlite"):
         change = "DELETE FROM {table}"  # how SQLite spells it
@@ -83,7 +83,9 @@ def test_the_database_itself_refuses_to_change_or_delete(
     assert state.entries(model) == [kept]
 
 
-def test_of_those_who_append_after_the_same_entry_one_wins(state: State, model: str) -> None:
+def test_of_those_who_append_after_the_same_entry_one_wins(
+    state: StateDatabase, model: str
+) -> None:
     won: list[int] = []
     lost: list[Conflict] = []
     together = threading.Barrier(8)
@@ -108,12 +110,12 @@ def test_of_those_who_append_after_the_same_entry_one_wins(state: State, model: 
 
 def test_an_entry_that_is_to_be_there_once_is_there_once(uri: str, model: str) -> None:
     """As of many workers that take the same challenger out."""
-    out = Entry(model, Action.TAKEN_OUT, "2")
+    out = LedgerEntry(model, Action.TAKEN_OUT, "2")
 
-    def said(entries: list[Entry]) -> bool:
+    def said(entries: list[LedgerEntry]) -> bool:
         return any(each.action == Action.TAKEN_OUT for each in entries)
 
-    kept: list[Entry | None] = []
+    kept: list[LedgerEntry | None] = []
 
     def take_out() -> None:
         mine = open_state(uri)

@@ -10,7 +10,7 @@ import pytest
 from mlp.cli.views.changes import values
 from mlp.cli.views.runs_diff import diff_text, why_text
 from mlp.core.compare import contrast
-from mlp.core.compare.blame import Explanation, explain
+from mlp.core.compare.blame import MetricExplanation, explain
 from mlp.core.compare.run_comparison import CodeDifference, Difference, FileChange, RunState
 from mlp.core.errors import ConfigurationError, UsageError
 from mlp.core.runs import run_artifacts
@@ -97,7 +97,7 @@ def _difference(before: RunState, after: RunState, *files: FileChange) -> Differ
     )
 
 
-def _why(before: RunState, after: RunState, *files: FileChange) -> Explanation:
+def _why(before: RunState, after: RunState, *files: FileChange) -> MetricExplanation:
     return explain(_difference(before, after, *files), before, after)
 
 

@@ -13,7 +13,7 @@ from mlp.adapters.helm import Helm
 from mlp.core import assets
 from mlp.core import config as configuration
 from mlp.core.errors import ConfigurationError
-from mlp.core.serving.deploy_section import Wanted, release_name, values
+from mlp.core.serving.deploy_section import WantedRelease, release_name, values
 from mlp.core.serving.replicas import MARK, replicas
 from mlp.core.serving.serve_section import ServeSpec
 from mlp.flows.serving import deploying, readiness
@@ -42,12 +42,12 @@ MLP_YAML: dict[str, Any] = {
 }
 
 
-def wanted(over: dict[str, Any] | None = None, uri: str = "http://mlflow.ml:5000") -> Wanted:
+def wanted(over: dict[str, Any] | None = None, uri: str = "http://mlflow.ml:5000") -> WantedRelease:
     merged = configuration.merge(MLP_YAML, over or {})
     config = configuration.parse(json.dumps(merged))
     assert config.model is not None
     target = config.targets["prod"]
-    return Wanted(
+    return WantedRelease(
         *(config.project, config.model.name, target.image, uri, "prod", target),
         *(config.serve, config.deploy),
     )

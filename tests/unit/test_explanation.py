@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlp.core.explain.explanation import Explanation, Observation, State, explain
+from mlp.core.explain.explanation import JobExplanation, JobPhase, Observation, explain
 from mlp.core.launch.job_spec import EXIT_FAILED, EXIT_LOST
 from mlp.core.launch.targets_section import KubernetesTarget
 
@@ -157,7 +157,7 @@ def deleted_by_the_job(pod: str, ago: float) -> dict[str, Any]:
     return warning("Job", "train", "SuccessfulDelete", f"Deleted pod: {pod}", ago)
 
 
-def ask(found: Mapping[str, Any] | None, *pods: Any, **more: Any) -> Explanation:
+def ask(found: Mapping[str, Any] | None, *pods: Any, **more: Any) -> JobExplanation:
     target = {"kind": "kubernetes", "image": "r.example/env", "namespace": "ml"}
     settings = more.pop("target", {})
     seen = Observation(found, pods=pods, at=NOW, **more)
@@ -190,7 +190,7 @@ def test_nodes_that_others_use_are_not_called_too_small() -> None:
     pods = [pod(0, "Running", node="gpu-0", main=running()), homeless(1, INSUFFICIENT)]
     nodes = [node("gpu-0", gpu="2"), node("gpu-1", gpu="2")]
     why = ask(job(2, requests={GPU: "2"}), *pods, nodes=nodes)
-    assert why.state is State.WAITING
+    assert why.state is JobPhase.WAITING
     assert "1 of 2 pods have room; no node has" in why.reason
     assert "2 nvidia.com/gpu free now: other pods use them (1 of 2 pods)" in why.reason
 
@@ -299,7 +299,7 @@ def test_without_nodes_the_schedulers_words_do(said: str, words: str, fix: str) 
 def test_images_that_cannot_be_pulled(said: str, words: str, fix: str) -> None:
     message = f'Back-off pulling image "r.example/env:1": ErrImagePull: {said}'
     why = ask(job(), pod(node="n0", init=waits("ImagePullBackOff", message)))
-    assert (why.state, words in why.reason) == (State.WAITING, True), why
+    assert (why.state, words in why.reason) == (JobPhase.WAITING, True), why
     assert fix in why.fix
 
 
@@ -375,7 +375,7 @@ def test_an_old_refusal_is_not_the_reason_once_the_pods_are_there() -> None:
     event = warning("Job", "train", "FailedCreate", "exceeded quota: team")
     why = ask(job(), pod(0, node="n0", init=running(3)), events=[event])
     assert (why.state, why.reason) == (
-        State.STARTING,
+        JobPhase.STARTING,
         "1 of 1 pods fetches code and data, since 3 s",
     )
 
@@ -462,7 +462,7 @@ def workload(*conditions: Mapping[str, str], **more: Any) -> dict[str, Any]:
 )
 def test_what_a_queue_waits_for(found: Any, words: str, fix: str) -> None:
     why = ask(QUEUED, workload=found)
-    assert why.state is State.SUSPENDED
+    assert why.state is JobPhase.SUSPENDED
     assert words in why.reason
     assert fix in why.fix
 
@@ -474,7 +474,7 @@ def test_a_queue_that_may_not_be_read() -> None:
 
 def test_suspended_by_hand() -> None:
     why = ask(job(suspend=True))
-    assert (why.state, why.reason) == (State.SUSPENDED, "it was suspended by hand")
+    assert (why.state, why.reason) == (JobPhase.SUSPENDED, "it was suspended by hand")
 
 
 # --- running, starting --------------------------------------------------------------------------
@@ -483,7 +483,7 @@ def test_suspended_by_hand() -> None:
 def test_running() -> None:
     pods = [pod(n, "Running", node=f"n{n}", main=running(35 + n)) for n in range(2)]
     why = ask(job(2), *pods)
-    assert why == Explanation(State.RUNNING, "2 of 2 nodes run, since 35 s")
+    assert why == JobExplanation(JobPhase.RUNNING, "2 of 2 nodes run, since 35 s")
 
 
 def test_starting() -> None:
@@ -492,7 +492,7 @@ def test_starting() -> None:
         pod(1, "Pending", cond("PodScheduled", lastTransitionTime=at(20)), node="n1"),
     ]
     why = ask(job(2), *pods)
-    assert why.state is State.STARTING
+    assert why.state is JobPhase.STARTING
     assert why.reason == (
         "1 of 2 pods pulls its image and volumes, since 20 s;"
         " 1 of 2 pods fetches code and data, since 12 s"
@@ -510,7 +510,7 @@ def test_a_node_that_does_not_answer() -> None:
     pods = [pod(n, "Running", node=f"n{n}", main=running()) for n in range(2)]
     nodes = [node("n0"), node("n1", "Unknown", 1200)]
     why = ask(job(2), *pods, nodes=nodes)
-    assert why.state is State.WAITING
+    assert why.state is JobPhase.WAITING
     assert why.reason == (
         "n1 has not been reachable since 02:10 UTC; its pod is replaced 60 s after that"
     )
@@ -586,7 +586,7 @@ def test_the_end_is_known_before_the_cluster_knows_it() -> None:
     why = ask(
         job(), pod(0, "Failed", node="n0", main=ended(EXIT_FAILED, CODE)), pod(0, attempt="b")
     )
-    assert (why.state, why.final, why.code) == (State.FAILED, True, 3)
+    assert (why.state, why.final, why.code) == (JobPhase.FAILED, True, 3)
 
 
 def test_what_is_said_to_be_final_comes_before_what_else_went_wrong() -> None:
@@ -603,7 +603,7 @@ def test_a_pod_that_is_lost_is_not_the_end() -> None:
     lost = pod(0, "Failed", node="n0", main=ended(EXIT_LOST, report("rendezvous", "node 1 left")))
     again = pod(0, "Running", attempt="b", node="n0", main=running())
     why = ask(job(), lost, again)
-    assert (why.state, why.final) == (State.RUNNING, False)
+    assert (why.state, why.final) == (JobPhase.RUNNING, False)
     assert "; it was restarted once: the nodes did not find or keep each other" in why.reason
 
 
@@ -658,7 +658,7 @@ def test_fails_again_and_again_and_goes_on() -> None:
         pod(0, "Failed", attempt=a, node="n0", main=ended(1, "boom", ago=90)) for a in ("a", "b")
     ]
     why = ask(job(), *lost)
-    assert why.state is State.WAITING
+    assert why.state is JobPhase.WAITING
     assert why.reason == (
         "the cluster will start its next pods in a moment; it has failed 2 times, of the 4 that are"
         " allowed, each time: container stage ended with exit code 1 (the pod on n0): boom"
@@ -739,7 +739,7 @@ def test_a_job_that_goes_on_tells_which_pod_was_deleted() -> None:
     lost = ended(EXIT_LOST, report("rendezvous", "closed"))
     before = pod(1, "Failed", node="n1", main=lost)
     why = ask(job(2), *pods, before, events=[killed("train-0-a", 61)])
-    assert why.state is State.RUNNING
+    assert why.state is JobPhase.RUNNING
     assert "it was restarted once: the pod of node 0 on n0 was deleted at 02:28 UTC" in why.reason
 
 
@@ -802,9 +802,9 @@ def test_done_and_gone() -> None:
     found = job(2, cond("Complete"))
     found["status"] |= {"startTime": at(300), "completionTime": at(0)}
     why = ask(found)
-    assert (why.state, why.final) == (State.DONE, True)
+    assert (why.state, why.final) == (JobPhase.DONE, True)
     assert why.reason == "all 2 nodes have done the work, in 5 min"
-    assert (ask(None).state, ask(None).final) == (State.GONE, True)
+    assert (ask(None).state, ask(None).final) == (JobPhase.GONE, True)
 
 
 # --- whatever comes -----------------------------------------------------------------------------

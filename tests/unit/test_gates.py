@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from mlp.core.errors import UsageError
 from mlp.core.models import gates
-from mlp.core.models.gates import Gate, Lineage, Scores, Signature
+from mlp.core.models.gates import Gate, Scores, Signature, VersionOrigin
 from mlp.core.models.model_section import Bound, Primary
 
 NUMBERS = st.floats(allow_nan=True, allow_infinity=True)
@@ -353,7 +353,7 @@ def test_what_cannot_be_compared_does_not_pass_and_says_why() -> None:
 # --- provenance, files, prediction ----------------------------------------------------------------
 
 lineages = st.builds(
-    Lineage,
+    VersionOrigin,
     st.none() | st.just("") | st.just("c" * 40),
     st.booleans(),
     st.booleans(),
@@ -363,7 +363,7 @@ lineages = st.builds(
 
 
 @given(lineages)
-def test_code_and_data_are_known_only_if_every_part_of_them_is(made: Lineage) -> None:
+def test_code_and_data_are_known_only_if_every_part_of_them_is(made: VersionOrigin) -> None:
     gate = gates.provenance(made)
     problems = {
         f"its run ended as {made.status}": made.status != "FINISHED",

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from mlp.adapters.base import event_file
-from mlp.adapters.base.event_file import Journal
+from mlp.adapters.base.event_file import EventFile
 
 Limit = Callable[[int | None], None]
 
@@ -41,7 +41,7 @@ def test_what_was_recorded_before_a_kill_is_there(tmp_path: Path) -> None:
 
 
 def test_a_torn_last_line_is_left_and_one_in_the_middle_skipped(tmp_path: Path) -> None:
-    own = Journal(str(tmp_path))
+    own = EventFile(str(tmp_path))
     own.record("tags", "r", values={"a": "b"})
     (path,) = event_file.files(str(tmp_path))
     with open(path, "ab") as file:
@@ -52,7 +52,7 @@ def test_a_torn_last_line_is_left_and_one_in_the_middle_skipped(tmp_path: Path) 
 
 
 def test_a_forked_child_writes_to_a_file_of_its_own(tmp_path: Path) -> None:
-    own = Journal(str(tmp_path))
+    own = EventFile(str(tmp_path))
     own.record("tags", "parent", values={})
     child = os.fork()
     if child == 0:
@@ -81,7 +81,7 @@ def small_files() -> Iterator[Limit]:
 def test_what_a_full_disk_refuses_is_written_once_there_is_room(
     tmp_path: Path, small_files: Limit
 ) -> None:
-    own = Journal(str(tmp_path))
+    own = EventFile(str(tmp_path))
     small_files(4000)
     for i in range(200):
         own.metrics("r", {"x": i}, i)
@@ -95,7 +95,7 @@ def test_what_a_full_disk_refuses_is_written_once_there_is_room(
 def test_what_waits_for_room_is_not_written_by_a_fork_too(
     tmp_path: Path, small_files: Limit
 ) -> None:
-    own = Journal(str(tmp_path))
+    own = EventFile(str(tmp_path))
     small_files(4000)
     for i in range(100):
         own.metrics("r", {"x": i}, i)
@@ -113,7 +113,7 @@ def test_more_than_memory_may_hold_is_dropped_and_counted(
     tmp_path: Path, small_files: Limit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(event_file, "_MAX_PENDING_BYTES", 2000)
-    own = Journal(str(tmp_path))
+    own = EventFile(str(tmp_path))
     small_files(1000)
     for i in range(200):
         own.metrics("r", {"x": i}, i)
@@ -129,13 +129,13 @@ def test_more_than_memory_may_hold_is_dropped_and_counted(
 
 def test_a_directory_that_cannot_be_made_raises_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    own = Journal(str(tmp_path / "file" / "events"))
+    own = EventFile(str(tmp_path / "file" / "events"))
     own.record("tags", "r", values={"a": object()})
     own.metrics("r", {"x": 1.0}, 0)
 
 
 def test_a_secret_in_any_part_of_an_event_does_not_reach_the_file(tmp_path: Path) -> None:
-    own = Journal(str(tmp_path), lambda text: text.replace('s"cret', "***"))
+    own = EventFile(str(tmp_path), lambda text: text.replace('s"cret', "***"))
     own.record("params", "r", values={'a s"cret': ['b s"cret', {"c": 's"cret'}]}, n=1, x=None)
     (path,) = event_file.files(str(tmp_path))
     assert "cret" not in Path(path).read_text().replace("***", "")

@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mlp.core.models.ledger import Action, Entry
+from mlp.core.models.ledger import Action, LedgerEntry
 from mlp.core.models.standing import (
     INTENT,
     OUTCOME,
@@ -20,15 +20,15 @@ from mlp.core.models.standing import (
 )
 
 
-def entry(action: Action, version: str | None, alias: str = "champion", **more: Any) -> Entry:
-    return Entry("demo", action, version, alias, **more)
+def entry(action: Action, version: str | None, alias: str = "champion", **more: Any) -> LedgerEntry:
+    return LedgerEntry("demo", action, version, alias, **more)
 
 
-def numbered(*entries: Entry) -> list[Entry]:
+def numbered(*entries: LedgerEntry) -> list[LedgerEntry]:
     return [dataclasses.replace(each, number=i) for i, each in enumerate(entries, 1)]
 
 
-def intent(version: str, alias: str = "champion") -> Entry:
+def intent(version: str, alias: str = "champion") -> LedgerEntry:
     return entry(Action.INTENDED, version, alias, evidence={OUTCOME: str(Action.PROMOTED)})
 
 

@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlp.core.ab.rollout import (
-    Kind,
     Move,
     Opinion,
     Position,
+    StepKind,
     Steps,
     next_move,
     opinion,
@@ -20,23 +20,23 @@ from mlp.core.ab.rollout import (
 from mlp.core.ab.traffic import traffic
 from mlp.core.ab.verdict import Because, Outcome
 from mlp.core.errors import UsageError
-from mlp.core.models.ledger import CHALLENGER, Action, Entry
+from mlp.core.models.ledger import CHALLENGER, Action, LedgerEntry
 
 STEPS = Steps()
-FINAL = (Kind.PROMOTE, Kind.ABORT)
+FINAL = (StepKind.PROMOTE, StepKind.ABORT)
 
 
-def shared(share: float, at: float, shadow: bool = False, version: str = "2") -> Entry:
+def shared(share: float, at: float, shadow: bool = False, version: str = "2") -> LedgerEntry:
     evidence = {"share": share, "shadow": shadow}
-    return Entry("m", Action.SHARED, version, evidence=evidence, at=at)
+    return LedgerEntry("m", Action.SHARED, version, evidence=evidence, at=at)
 
 
-def taken_out(at: float, reason: str = "it failed") -> Entry:
-    return Entry("m", Action.TAKEN_OUT, "2", reason=reason, at=at)
+def taken_out(at: float, reason: str = "it failed") -> LedgerEntry:
+    return LedgerEntry("m", Action.TAKEN_OUT, "2", reason=reason, at=at)
 
 
-def challenger(at: float) -> Entry:
-    return Entry("m", Action.PROMOTED, "2", alias=CHALLENGER, at=at)
+def challenger(at: float) -> LedgerEntry:
+    return LedgerEntry("m", Action.PROMOTED, "2", alias=CHALLENGER, at=at)
 
 
 def test_the_steps_are_taken_in_turn_and_end_in_a_promotion() -> None:
@@ -44,19 +44,19 @@ def test_the_steps_are_taken_in_turn_and_end_in_a_promotion() -> None:
     for _ in range(20):
         move = next_move(STEPS, position(ledger, "2"), Opinion.ALLOWED, "ok", now)
         seen.append((now, move.kind, move.share))
-        if move.kind == Kind.SHARE:
+        if move.kind == StepKind.SHARE:
             ledger.append(shared(move.share, now))
-        elif move.kind == Kind.WAIT:
+        elif move.kind == StepKind.WAIT:
             now = move.until
         else:
             break
-    assert [s for _, kind, s in seen if kind == Kind.SHARE] == [0.1, 0.25, 0.5, 1.0]
-    assert seen[-1][:2] == (2400.0, Kind.PROMOTE)
+    assert [s for _, kind, s in seen if kind == StepKind.SHARE] == [0.1, 0.25, 0.5, 1.0]
+    assert seen[-1][:2] == (2400.0, StepKind.PROMOTE)
 
 
 def test_what_is_refused_is_aborted_at_once() -> None:
     at = position([challenger(0), shared(0.1, 0)], "2")
-    assert next_move(STEPS, at, Opinion.REFUSED, "worse", 1.0) == Move(Kind.ABORT, "worse")
+    assert next_move(STEPS, at, Opinion.REFUSED, "worse", 1.0) == Move(StepKind.ABORT, "worse")
 
 
 def test_a_challenger_that_was_taken_out_is_aborted_with_the_ledgers_reason() -> None:
@@ -66,10 +66,10 @@ def test_a_challenger_that_was_taken_out_is_aborted_with_the_ledgers_reason() ->
 
 def test_a_step_is_held_without_enough_data_and_given_up_when_patience_is_over() -> None:
     at = position([challenger(0), shared(0.1, 0)], "2")
-    assert next_move(STEPS, at, Opinion.OPEN, "too few", 1e9).kind == Kind.HOLD
+    assert next_move(STEPS, at, Opinion.OPEN, "too few", 1e9).kind == StepKind.HOLD
     patient = replace(STEPS, patience=60.0)
-    assert next_move(patient, at, Opinion.OPEN, "too few", 659).kind == Kind.HOLD
-    assert next_move(patient, at, Opinion.OPEN, "too few", 660).kind == Kind.ABORT
+    assert next_move(patient, at, Opinion.OPEN, "too few", 659).kind == StepKind.HOLD
+    assert next_move(patient, at, Opinion.OPEN, "too few", 660).kind == StepKind.ABORT
 
 
 def test_only_better_is_asked_for_before_nobody_is_left_to_compare_with() -> None:
@@ -77,19 +77,19 @@ def test_only_better_is_asked_for_before_nobody_is_left_to_compare_with() -> Non
     half = position([challenger(0), shared(0.5, 0)], "2")
     quarter = position([challenger(0), shared(0.25, 0)], "2")
     assert next_move(strict, quarter, Opinion.ALLOWED, "", 600).share == 0.5
-    assert next_move(strict, half, Opinion.ALLOWED, "", 600).kind == Kind.HOLD
+    assert next_move(strict, half, Opinion.ALLOWED, "", 600).kind == StepKind.HOLD
     assert next_move(strict, half, Opinion.BETTER, "", 600).share == 1.0
 
 
 def test_a_share_set_by_hand_is_where_it_goes_on_from() -> None:
     at = position([challenger(0), shared(0.1, 0), shared(0.3, 100)], "2")
-    assert next_move(STEPS, at, Opinion.ALLOWED, "", 699).kind == Kind.WAIT
+    assert next_move(STEPS, at, Opinion.ALLOWED, "", 699).kind == StepKind.WAIT
     assert next_move(STEPS, at, Opinion.ALLOWED, "", 700).share == 0.5
 
 
 def test_a_share_of_zero_set_by_hand_stops_it() -> None:
     at = position([challenger(0), shared(0.1, 0), shared(0.0, 100)], "2")
-    assert next_move(STEPS, at, Opinion.BETTER, "", 1e9).kind == Kind.HOLD
+    assert next_move(STEPS, at, Opinion.BETTER, "", 1e9).kind == StepKind.HOLD
 
 
 def test_a_shadow_is_no_step() -> None:
@@ -153,15 +153,15 @@ def test_shares_only_rise_and_each_is_held_for_its_time(
         at = position(ledger, "2")
         move = next_move(steps, at, says, "because", now)
         if says == Opinion.REFUSED and at.begun:
-            assert move.kind == Kind.ABORT
-        if move.kind == Kind.SHARE:
+            assert move.kind == StepKind.ABORT
+        if move.kind == StepKind.SHARE:
             last, since = taken[-1]
             assert move.share > last and move.share in steps.shares
             assert now - since >= steps.step_time or not at.begun
             assert says != Opinion.REFUSED or not at.begun
             ledger.append(shared(move.share, now))
             taken.append((move.share, now))
-        if move.kind == Kind.PROMOTE:
+        if move.kind == StepKind.PROMOTE:
             assert tuple(share for share, _ in taken[1:]) == steps.shares
             assert says == Opinion.BETTER or (says == Opinion.ALLOWED and not steps.only_better)
         if move.kind in FINAL:

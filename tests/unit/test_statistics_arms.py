@@ -13,9 +13,9 @@ from mlp.core.ab.statistics import arms, assignment, metrics, sequential
 from mlp.core.ab.statistics import columns as read
 from mlp.core.ab.statistics.arms import Arms, Log, assemble
 from mlp.core.ab.statistics.assignment import Split, check
-from mlp.core.ab.statistics.metric_comparison import Plan, compare
+from mlp.core.ab.statistics.metric_comparison import AnalysisPlan, compare
 from mlp.core.ab.traffic import Traffic, position
-from mlp.core.models.ledger import Action, Entry
+from mlp.core.models.ledger import Action, LedgerEntry
 
 Array = NDArray[Any]
 NOW = Traffic("1", "2", 0.5)
@@ -118,12 +118,12 @@ def test_a_metric_of_what_followed_needs_no_prediction() -> None:
 # --- shares that change -------------------------------------------------------------------------
 
 
-def entry(action: Action, at: float, version: str | None = "2", **more: Any) -> Entry:
-    return Entry("m", action, version, at=at, **more)
+def entry(action: Action, at: float, version: str | None = "2", **more: Any) -> LedgerEntry:
+    return LedgerEntry("m", action, version, at=at, **more)
 
 
 def test_periods_follow_the_ledger() -> None:
-    def shared(share: float, at: float, shadow: bool = False) -> Entry:
+    def shared(share: float, at: float, shadow: bool = False) -> LedgerEntry:
         return entry(Action.SHARED, at, evidence={"share": share, "shadow": shadow})
 
     ledger = [
@@ -189,7 +189,7 @@ def test_a_share_that_grew_makes_no_difference_where_the_world_changed_meanwhile
         found, _ = ramp(seed, drift=0.2)
         rows = found.labelled(conversion)
         flat = dataclasses.replace(rows, weight=np.ones(len(rows.arm)))
-        plan = Plan(0.05, 0.8, None, 1000)
+        plan = AnalysisPlan(0.05, 0.8, None, 1000)
         weighted += compare(conversion.of(rows, None), plan, mean=True).fixed[2] <= 0.05
         pooled += compare(conversion.of(flat, None), plan, mean=True).fixed[2] <= 0.05
     assert weighted <= 8

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from mlp.core.ab.statistics import bootstrap, fixed, metrics, quantiles
-from mlp.core.ab.statistics.labelled_rows import Rows
-from mlp.core.ab.statistics.metric_comparison import Plan, compare
+from mlp.core.ab.statistics.labelled_rows import LabelledRows
+from mlp.core.ab.statistics.metric_comparison import AnalysisPlan, compare
 from mlp.core.errors import ConfigurationError
 
 Array = NDArray[Any]
@@ -27,10 +27,10 @@ def rows(
     user: Any = None,
     weight: Any = None,
     probability: Any = None,
-) -> Rows:
+) -> LabelledRows:
     n = len(label)
     user = np.arange(n) if user is None else np.asarray(user)
-    return Rows(
+    return LabelledRows(
         np.zeros(n, int) if arm is None else np.asarray(arm),
         user,
         int(user.max()) + 1 if n else 0,
@@ -41,7 +41,7 @@ def rows(
     )
 
 
-def value(name: str, data: Rows, positive: str | None = None) -> float:
+def value(name: str, data: LabelledRows, positive: str | None = None) -> float:
     """The champion's; and resampling everybody once changes nothing."""
     statistic = metrics.find(name).of(data, positive)
     found = statistic.pair().value[0]
@@ -167,7 +167,7 @@ def test_what_does_not_fit_the_log_is_refused_with_what_would() -> None:
 
 def two_arms(
     n: int, seed: int, *, users: int | None = None, better: float = 0.0
-) -> tuple[Rows, Array]:
+) -> tuple[LabelledRows, Array]:
     """Rows with labels, predictions and scores; several rows a user if `users` are fewer."""
     random = np.random.default_rng(seed)
     user = np.arange(n) if users is None else random.integers(0, users, n)
@@ -183,7 +183,7 @@ def test_the_plain_test_of_a_mean_is_welchs() -> None:
     a, b = random.exponential(1.0, 80), random.exponential(1.3, 50)
     data = rows(np.r_[a, b], np.r_[a, b], arm=np.r_[np.zeros(80, int), np.ones(50, int)])
     statistic = metrics.find("mean_label").of(data, None)
-    found = compare(statistic, Plan(0.05, 0.8, None, 1000), mean=True)
+    found = compare(statistic, AnalysisPlan(0.05, 0.8, None, 1000), mean=True)
     expected = stats.ttest_ind(b, a, equal_var=False)
     interval = expected.confidence_interval(0.95)
     np.testing.assert_allclose(found.fixed, [interval.low, interval.high, expected.pvalue])
@@ -252,7 +252,9 @@ def test_an_arm_that_has_not_failed_yet_has_a_spread() -> None:
     prediction = label.copy()
     prediction[:20] = 0
     data = rows(label, prediction, arm=np.r_[np.zeros(10_000, int), np.ones(1_000, int)])
-    found = compare(metrics.find("accuracy").of(data, None), Plan(0.05, 0.8, None, 1000), mean=True)
+    found = compare(
+        metrics.find("accuracy").of(data, None), AnalysisPlan(0.05, 0.8, None, 1000), mean=True
+    )
     assert found.sequential[2] > 0.5
 
 
@@ -262,7 +264,7 @@ def test_nothing_to_compare_is_not_a_number_and_no_crash() -> None:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("error")
             statistic = metrics.find(name).of(data, None)
-            found = compare(statistic, Plan(0.05, 0.8, None, 1000), mean=False)
+            found = compare(statistic, AnalysisPlan(0.05, 0.8, None, 1000), mean=False)
         assert np.isnan(found.difference)
         assert found.sequential[2] == 1
 

@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 
 from mlp.core.ab.statistics import estimates, fixed, sequential, sums
 from mlp.core.ab.statistics.estimates import Pair
-from mlp.core.ab.statistics.labelled_rows import Rows
-from mlp.core.ab.statistics.metric_comparison import Plan
+from mlp.core.ab.statistics.labelled_rows import LabelledRows
+from mlp.core.ab.statistics.metric_comparison import AnalysisPlan
 from mlp.core.ab.statistics.ranking import Ranking
 
 Array = NDArray[Any]
-PLAN = Plan(alpha=0.05, power=0.8, effect=None, min_samples=1000)
+PLAN = AnalysisPlan(alpha=0.05, power=0.8, effect=None, min_samples=1000)
 EXPERIMENTS = 2000
 LOOKS = np.arange(2000, 8001, 100)  # samples of both arms: the first one where a verdict may be
 
@@ -46,7 +46,7 @@ def halves(looks: Array = LOOKS) -> Array:
     return np.stack([looks // 2, looks // 2], -1)
 
 
-def rejected(pair: Pair, plan: Plan = PLAN) -> Array:
+def rejected(pair: Pair, plan: AnalysisPlan = PLAN) -> Array:
     d, v = pair.contrast()
     return np.asarray(sequential.p_value(d, v, plan.mixture(pair)) <= plan.alpha)
 
@@ -156,7 +156,9 @@ def auc_rejections(experiments: int, better: float, seed: int) -> int:
         for seen in range(2000, n + 1, 200):
             some = slice(seen)
             user = np.arange(seen) // 10
-            rows = Rows(arm[some], user, seen, np.ones(seen), positive[some], positive[some])
+            rows = LabelledRows(
+                arm[some], user, seen, np.ones(seen), positive[some], positive[some]
+            )
             if rejected(Ranking.of(rows, score[some], positive[some]).pair()):
                 found += 1
                 break
@@ -173,7 +175,7 @@ def test_looking_at_auc_finds_nothing_where_nothing_is_and_something_where_it_is
 def test_the_stated_samples_have_the_stated_power(stated: bool) -> None:
     """The size that `growth_needed` tells finds the effect in 80 % of experiments, or more."""
     effect, p, per_arm = 0.03, 0.3, 1000
-    plan = Plan(0.05, 0.8, effect if stated else None, 1000)
+    plan = AnalysisPlan(0.05, 0.8, effect if stated else None, 1000)
     variance = (p * (1 - p) + (p + effect) * (1 - p - effect)) / per_arm
     mixture = sequential.mixing(
         sequential.variance_to_detect(effect, 0.05, 0.8) if stated else variance, 0.05

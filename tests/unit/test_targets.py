@@ -19,8 +19,8 @@ from mlp.adapters.cluster import NEEDED
 from mlp.adapters.params import with_section
 from mlp.cli.main import call
 from mlp.core.checkup import probe_job
-from mlp.core.checkup.health import Check, Verdict
-from mlp.core.checkup.probe_job import Answer, Question
+from mlp.core.checkup.health import Check, CheckVerdict
+from mlp.core.checkup.probe_job import ProbeAnswer, ProbeQuestion
 from mlp.core.launch import target_fit
 from mlp.core.launch.target_fit import Node
 from mlp.core.launch.targets_section import KubernetesTarget
@@ -50,14 +50,14 @@ TAINT = {"key": "gpu", "value": "yes", "effect": "NoSchedule"}
 def test_a_gang_that_fits_is_told_how_much_room_there_is() -> None:
     found = target_fit.nodes("gpu", GPUS_4, 2, [node("a"), node("b")])
     assert (found.verdict, found.message) == (
-        Verdict.OK,
+        CheckVerdict.OK,
         "room for 2 pods that ask for 4 nvidia.com/gpu, in 2 nodes",
     )
 
 
 def test_a_pod_larger_than_any_node_is_told_the_largest_and_the_fix() -> None:
     found = target_fit.nodes("gpu", GPUS_4, 1, [node(gpus=2), node(gpus=1)])
-    assert found.verdict == Verdict.PROBLEM
+    assert found.verdict == CheckVerdict.PROBLEM
     assert found.message == (
         "no node can hold one pod (it asks for 4 nvidia.com/gpu; the largest has 2 nvidia.com/gpu)"
     )
@@ -72,9 +72,9 @@ def test_gpus_of_another_name_are_named() -> None:
 
 def test_a_gang_larger_than_all_nodes_is_a_problem_and_busy_nodes_only_a_note() -> None:
     nodes = [node("a"), node("b")]
-    assert target_fit.nodes("gpu", GPUS_4, 3, nodes).verdict == Verdict.PROBLEM
+    assert target_fit.nodes("gpu", GPUS_4, 3, nodes).verdict == CheckVerdict.PROBLEM
     busy = target_fit.nodes("gpu", GPUS_4, 2, nodes, {"a": {GPU: 1.0, "pods": 1.0}})
-    assert busy.verdict == Verdict.NOTE
+    assert busy.verdict == CheckVerdict.NOTE
     assert "now there is room for 1" in busy.message
 
 
@@ -93,15 +93,18 @@ def test_a_gang_larger_than_all_nodes_is_a_problem_and_busy_nodes_only_a_note() 
 def test_taints_keep_pods_away_that_do_not_tolerate_them(toleration: Any, fits: bool) -> None:
     tolerating = target(tolerations=[toleration] if toleration else [])
     found = target_fit.nodes("gpu", tolerating, 1, [node(taints=[TAINT])])
-    assert (found.verdict == Verdict.OK) == fits
+    assert (found.verdict == CheckVerdict.OK) == fits
     assert fits or "gpu=yes:NoSchedule" in found.message
 
 
 def test_nodes_that_take_no_pods_or_lack_the_labels_do_not_count() -> None:
     selecting = target(node_selector={"zone": "x"})
-    assert target_fit.nodes("gpu", selecting, 1, [node(labels={"zone": "x"})]).verdict == Verdict.OK
+    assert (
+        target_fit.nodes("gpu", selecting, 1, [node(labels={"zone": "x"})]).verdict
+        == CheckVerdict.OK
+    )
     wrong = target_fit.nodes("gpu", selecting, 1, [node(), node(labels={"zone": "y"})])
-    assert (wrong.verdict, wrong.message) == (Verdict.PROBLEM, "no node has the labels zone=x")
+    assert (wrong.verdict, wrong.message) == (CheckVerdict.PROBLEM, "no node has the labels zone=x")
     assert target_fit.nodes("gpu", target(), 1, [node(ready=False)]).message == "no node is ready"
 
 
@@ -134,7 +137,7 @@ def test_a_cordoned_node_that_could_not_take_the_pods_is_not_named() -> None:
 def test_a_cluster_that_may_add_nodes_is_not_told_to_be_too_small() -> None:
     pool = {"cloud.google.com/gke-nodepool": "cpus"}
     found = target_fit.nodes("gpu", GPUS_4, 1, [node(gpus=0, labels=pool)])
-    assert found.verdict == Verdict.UNKNOWN
+    assert found.verdict == CheckVerdict.UNKNOWN
     assert found.message.endswith("unless the cluster adds nodes")
 
 
@@ -155,18 +158,28 @@ ASKING = target(resources={"gpu": 2, "cpu": "500m", "memory": "1Gi"})
 @pytest.mark.parametrize(
     ("quotas", "nodes", "verdict", "told"),
     [
-        ([], 2, Verdict.OK, "none"),
-        ([quota({f"requests.{GPU}": "4"})], 2, Verdict.OK, "enough"),
-        ([quota({f"requests.{GPU}": "3"})], 2, Verdict.PROBLEM, "needs 4"),
-        ([quota({"limits.memory": "2Gi"}, {"limits.memory": "1Gi"})], 2, Verdict.NOTE, "waits"),
-        ([quota({"pods": "1"})], 2, Verdict.PROBLEM, "needs 2 pods"),
-        ([quota({"count/jobs.batch": "5"}, {"count/jobs.batch": "5"})], 1, Verdict.PROBLEM, "jobs"),
-        ([quota({"pods": "1"}, scopes=["BestEffort"])], 2, Verdict.UNKNOWN, "if it counts"),
-        ([quota({"requests.storage": "1Gi"})], 2, Verdict.OK, "enough"),
+        ([], 2, CheckVerdict.OK, "none"),
+        ([quota({f"requests.{GPU}": "4"})], 2, CheckVerdict.OK, "enough"),
+        ([quota({f"requests.{GPU}": "3"})], 2, CheckVerdict.PROBLEM, "needs 4"),
+        (
+            [quota({"limits.memory": "2Gi"}, {"limits.memory": "1Gi"})],
+            2,
+            CheckVerdict.NOTE,
+            "waits",
+        ),
+        ([quota({"pods": "1"})], 2, CheckVerdict.PROBLEM, "needs 2 pods"),
+        (
+            [quota({"count/jobs.batch": "5"}, {"count/jobs.batch": "5"})],
+            1,
+            CheckVerdict.PROBLEM,
+            "jobs",
+        ),
+        ([quota({"pods": "1"}, scopes=["BestEffort"])], 2, CheckVerdict.UNKNOWN, "if it counts"),
+        ([quota({"requests.storage": "1Gi"})], 2, CheckVerdict.OK, "enough"),
     ],
 )
 def test_what_is_left_of_a_quota_is_compared_with_the_gang(
-    quotas: list[Any], nodes: int, verdict: Verdict, told: str
+    quotas: list[Any], nodes: int, verdict: CheckVerdict, told: str
 ) -> None:
     [found] = target_fit.quota("gpu", ASKING, nodes, quotas)
     assert found.verdict == verdict
@@ -175,7 +188,7 @@ def test_what_is_left_of_a_quota_is_compared_with_the_gang(
 
 def test_a_quota_that_wants_requests_is_a_problem_for_pods_without() -> None:
     [found] = target_fit.quota("gpu", target(), 1, [quota({"limits.memory": "9Gi"})])
-    assert found.verdict == Verdict.PROBLEM
+    assert found.verdict == CheckVerdict.PROBLEM
     assert found.fix == "set targets.gpu.resources.memory in mlp.yaml"
 
 
@@ -186,15 +199,15 @@ def limit_range(**limit: Any) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     ("ranges", "verdict", "told"),
     [
-        ([], Verdict.OK, "none"),
-        (limit_range(max={"memory": "1Gi"}, min={"cpu": "100m"}), Verdict.OK, "within"),
-        (limit_range(max={"memory": "512Mi"}), Verdict.PROBLEM, "at most 512Mi memory"),
-        (limit_range(min={"cpu": "1"}), Verdict.PROBLEM, "at least 1 cpu"),
-        (limit_range(default={"memory": "512Mi"}), Verdict.OK, "within"),
+        ([], CheckVerdict.OK, "none"),
+        (limit_range(max={"memory": "1Gi"}, min={"cpu": "100m"}), CheckVerdict.OK, "within"),
+        (limit_range(max={"memory": "512Mi"}), CheckVerdict.PROBLEM, "at most 512Mi memory"),
+        (limit_range(min={"cpu": "1"}), CheckVerdict.PROBLEM, "at least 1 cpu"),
+        (limit_range(default={"memory": "512Mi"}), CheckVerdict.OK, "within"),
     ],
 )
 def test_one_pod_is_compared_with_the_limit_ranges(
-    ranges: list[Any], verdict: Verdict, told: str
+    ranges: list[Any], verdict: CheckVerdict, told: str
 ) -> None:
     [found] = target_fit.limits("gpu", ASKING, ranges)
     assert found.verdict == verdict
@@ -203,7 +216,7 @@ def test_one_pod_is_compared_with_the_limit_ranges(
 
 def test_a_default_limit_that_the_pods_get_unasked_is_a_note() -> None:
     [found] = target_fit.limits("gpu", target(), limit_range(default={"memory": "512Mi"}))
-    assert (found.verdict, "512Mi" in found.message) == (Verdict.NOTE, True)
+    assert (found.verdict, "512Mi" in found.message) == (CheckVerdict.NOTE, True)
 
 
 # --- the Role -----------------------------------------------------------------------------------
@@ -234,7 +247,7 @@ texts = st.text(max_size=30)
 
 @given(
     st.builds(
-        Answer,
+        ProbeAnswer,
         time=st.floats(0, 1e10),
         user=st.integers(0, 2**31),
         python=texts,
@@ -244,7 +257,7 @@ texts = st.text(max_size=30)
     ),
     texts,
 )
-def test_an_answer_is_found_in_any_log(answer: Answer, noise: str) -> None:
+def test_an_answer_is_found_in_any_log(answer: ProbeAnswer, noise: str) -> None:
     assert probe_job.in_log(f"{noise}\n{answer.to_line()}\n{noise}") == answer
 
 
@@ -255,8 +268,8 @@ def test_no_log_breaks_the_reading(log: str) -> None:
 
 @given(st.none() | texts, st.none() | st.dictionaries(texts, texts), texts)
 def test_a_question_arrives_as_it_was(uri: Any, remote: Any, folder: str) -> None:
-    question = Question(uri, remote, folder)
-    assert Question.from_json(question.to_json()) == question
+    question = ProbeQuestion(uri, remote, folder)
+    assert ProbeQuestion.from_json(question.to_json()) == question
 
 
 def test_the_probe_is_placed_as_a_stage_is_and_asks_for_no_gpu() -> None:
@@ -264,7 +277,7 @@ def test_the_probe_is_placed_as_a_stage_is_and_asks_for_no_gpu() -> None:
         "p",
         target(queue="q", node_selector={"a": "b"}, secrets=["s"], resources={"gpu": 4}),
         "r/i:1",
-        Question(None, None, "f"),
+        ProbeQuestion(None, None, "f"),
     )
     pod = made["spec"]["template"]["spec"]
     assert made["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "q"
@@ -749,15 +762,15 @@ def test_clocks_that_differ_by_more_than_half_a_minute_are_a_problem() -> None:
     from mlp.flows.checkup import target_probing
 
     now = time.time()
-    question = Question(None, None, "f")
+    question = ProbeQuestion(None, None, "f")
 
     def clock(there: float) -> Check:
-        answer = Answer(there, 1000, "3.11", "0.1", None, None)
+        answer = ProbeAnswer(there, 1000, "3.11", "0.1", None, None)
         return [*target_probing.judge("gpu", question, answer, now - 5)][-1]
 
-    assert clock(now - 20).verdict == Verdict.OK
+    assert clock(now - 20).verdict == CheckVerdict.OK
     assert clock(now - 100).message == "the pod's clock is 95 s behind this machine's"
-    assert clock(now + 1000).verdict == Verdict.PROBLEM
+    assert clock(now + 1000).verdict == CheckVerdict.PROBLEM
 
 
 def test_a_queue_tells_how_many_wait_in_it(answering: Project) -> None:

@@ -6,20 +6,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlp.core.ab.traffic import Traffic, position, traffic
-from mlp.core.models.ledger import Action, Entry
+from mlp.core.models.ledger import Action, LedgerEntry
 
 ALIASES = {"champion": "1", "challenger": "2"}
 
 
-def entry(action: Action, version: str = "2", **more: Any) -> Entry:
-    return Entry("demo", action, version, **more)
+def entry(action: Action, version: str = "2", **more: Any) -> LedgerEntry:
+    return LedgerEntry("demo", action, version, **more)
 
 
-def shared(share: float, shadow: bool = False) -> Entry:
+def shared(share: float, shadow: bool = False) -> LedgerEntry:
     return entry(Action.SHARED, evidence={"share": share, "shadow": shadow})
 
 
-def now(*entries: Entry) -> Traffic:
+def now(*entries: LedgerEntry) -> Traffic:
     return traffic(ALIASES, entries, 0.1, False)
 
 

@@ -12,8 +12,8 @@ from mlp.core.ab.exposure import Period
 from mlp.core.ab.statistics import guards, metrics
 from mlp.core.ab.statistics.arms import Log
 from mlp.core.ab.statistics.guards import Requests
-from mlp.core.ab.statistics.judging import Question, judge
-from mlp.core.ab.statistics.labelled_rows import Rows
+from mlp.core.ab.statistics.judging import VerdictQuestion, judge
+from mlp.core.ab.statistics.labelled_rows import LabelledRows
 from mlp.core.ab.statistics.metrics import Metric
 from mlp.core.ab.traffic import Traffic
 from mlp.core.ab.verdict import (
@@ -123,9 +123,9 @@ def requests(n: int, seed: int, *, slower: float = 1.0, failing: float = 0.0) ->
     return Requests(arm, user, n, np.ones(n), latency, failed)
 
 
-def no_rows(_: Metric) -> Rows:
+def no_rows(_: Metric) -> LabelledRows:
     nothing = np.zeros(0, int)
-    return Rows(nothing, nothing, 0, np.zeros(0), np.zeros(0, object), np.zeros(0, object))
+    return LabelledRows(nothing, nothing, 0, np.zeros(0), np.zeros(0, object), np.zeros(0, object))
 
 
 def states(found: Requests, **guard: Guard) -> list[str]:
@@ -171,7 +171,7 @@ def test_guards_on_metrics_go_either_way() -> None:
     arm = np.arange(n) % 2
     label = np.ones(n, int).astype(object)
     right = np.where(arm == 1, np.arange(n) % 10 < 6, True).astype(int).astype(object)
-    rows = Rows(arm, np.arange(n), n, np.ones(n), label, right)
+    rows = LabelledRows(arm, np.arange(n), n, np.ones(n), label, right)
 
     def state(**limits: float) -> str:
         known = {"accuracy": Guard(**limits)}
@@ -223,7 +223,9 @@ def world(
 
 def judged(log: Log, share: float = 0.5, metric: str = "accuracy", **ab: Any) -> Verdict:
     now = Traffic("1", "2", share)
-    question = Question("m", metrics.find(metric), True, now, (Period(0.0, None, now),), 1.0, None)
+    question = VerdictQuestion(
+        "m", metrics.find(metric), True, now, (Period(0.0, None, now),), 1.0, None
+    )
     return judge(log, question, Ab(**ab))
 
 
@@ -304,6 +306,6 @@ def test_what_compares_no_classes_knows_no_strange_labels() -> None:
 
 def test_what_followed_from_an_answer_cannot_be_asked_of_a_shadow() -> None:
     now = Traffic("1", "2", 0.5, shadow=True)
-    question = Question("m", metrics.find("conversion"), True, now, (), 1.0, None)
+    question = VerdictQuestion("m", metrics.find("conversion"), True, now, (), 1.0, None)
     with pytest.raises(ConfigurationError, match="in shadow only the champion answers"):
         judge(world(100, 0), question, Ab())

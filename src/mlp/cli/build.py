@@ -7,7 +7,7 @@ import click
 from mlp.cli import options
 
 if TYPE_CHECKING:
-    from mlp.flows.launch.image_building import Plan
+    from mlp.flows.launch.image_building import ImagePlan
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -78,7 +78,7 @@ def command(
     render.document(shown, text, as_json=json_output)
 
 
-def _shown(planned: "Plan") -> dict[str, Any]:
+def _shown(planned: "ImagePlan") -> dict[str, Any]:
     return {
         "target": planned.target,
         "image": planned.image,
@@ -96,7 +96,7 @@ def _shown(planned: "Plan") -> dict[str, Any]:
     }
 
 
-def _text(planned: "Plan") -> str:
+def _text(planned: "ImagePlan") -> str:
     doing = [word for word, does in (("build", planned.build), ("push", planned.push)) if does]
     lines = [f"{planned.image}: {' and '.join(doing) or 'nothing to do'} ({planned.reason})"]
     lines += [f"builder: {planned.builder}"] if planned.builder else []

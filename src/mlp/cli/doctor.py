@@ -35,7 +35,7 @@ def show(report: "Report", *, as_json: bool) -> None:
     import dataclasses
 
     from mlp.cli import render
-    from mlp.core.checkup.health import Verdict
+    from mlp.core.checkup.health import CheckVerdict
 
     checks = [dataclasses.asdict(check) for check in report.checks]
     shown = {"healthy": report.healthy, "checks": checks, "next": report.next}
@@ -45,7 +45,7 @@ def show(report: "Report", *, as_json: bool) -> None:
         more = [line for line in check.cause.splitlines() if line not in check.message]
         lines += [f"{'':21} {line}" for line in more]
         lines += [f"{'':21} fix: {check.fix}"] if check.fix else []
-    problems = sum(check.verdict == Verdict.PROBLEM for check in report.checks)
+    problems = sum(check.verdict == CheckVerdict.PROBLEM for check in report.checks)
     count = "1 problem" if problems == 1 else f"{problems} problems"
     lines += ["", "everything works" if report.healthy else count, *render.steps(report.next)]
     render.document(shown, "\n".join(lines), as_json=as_json)

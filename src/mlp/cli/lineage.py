@@ -9,7 +9,7 @@ from mlp.cli import options
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from mlp.flows.compare.file_lineage import File, Lineage, Origin, Producer
+    from mlp.flows.compare.file_lineage import File, FileLineage, FileOrigin, Producer
 
 _STATES = {
     "modified": "changed here since",
@@ -38,7 +38,7 @@ def command(path: str, json_output: bool, env: str | None, settings: tuple[str, 
     render.document(dataclasses.asdict(found), _as_text(found), as_json=json_output)
 
 
-def _as_text(found: "Lineage") -> str:
+def _as_text(found: "FileLineage") -> str:
     lines = [*_tree(found, found.path, "", "", set())]
     if found.downstream:
         lines.append(f"used by: {', '.join(found.downstream)}")
@@ -48,7 +48,9 @@ def _as_text(found: "Lineage") -> str:
     return "\n".join(lines)
 
 
-def _tree(found: "Lineage", path: str, head: str, rest: str, shown: set[str]) -> "Iterator[str]":
+def _tree(
+    found: "FileLineage", path: str, head: str, rest: str, shown: set[str]
+) -> "Iterator[str]":
     """A file, the stages that made it, and below each what that was made from."""
     file = found.files[path]
     yield f"{head}{_file(file)}"
@@ -83,7 +85,7 @@ def _file(file: "File") -> str:
     return "  ".join(word for word in words if word)
 
 
-def _origin(origin: "Origin") -> str:
+def _origin(origin: "FileOrigin") -> str:
     if origin.kind == "untracked":
         return "(neither in git nor in DVC)"
     name = "git" if origin.kind == "git" else origin.file
@@ -106,7 +108,7 @@ def _run(run: "Producer | None") -> str:
     return f"run {run.run_id[:8]} of {at}{commit}{dirty}"
 
 
-def _next(found: "Lineage") -> str:
+def _next(found: "FileLineage") -> str:
     if any(step.outdated for step in found.steps.values()):
         return "mlp run   (something has changed since)"
     made_by = found.files[found.path].made_by

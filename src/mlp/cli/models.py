@@ -123,7 +123,7 @@ def promote(
     from mlp.flows.models import promoting
 
     loaded = project.load(env=env, settings=settings)
-    request = promoting.Request(version, to, reason, accept, expect)
+    request = promoting.PromotionRequest(version, to, reason, accept, expect)
     planned = promoting.plan(loaded, request, render.note)
     if dry_run or planned.done:
         view.promotion(planned, None, as_json=json_output)

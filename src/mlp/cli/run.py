@@ -36,12 +36,12 @@ def command(
     With --target, the STAGEs (or all) run there; without, each where mlp.yaml says.
     """
     from mlp.cli.views import run as view
-    from mlp.core.runs.run_request import Request
+    from mlp.core.runs.run_request import RunRequest
     from mlp.flows import project
     from mlp.flows.launch import training_stage
 
     loaded = project.load(env=env, settings=settings)
-    request = Request(
+    request = RunRequest(
         targets=stages,
         force=force,
         pull=pull,

@@ -135,7 +135,7 @@ def reproduce(
 
     loaded = project.load(env=os.environ.get("MLP_ENV"), settings=settings)
     syncing.catch_up(loaded)
-    request = reproducing.Request(run, manager, tolerance, keep)
+    request = reproducing.ReproductionRequest(run, manager, tolerance, keep)
     found = reproducing.reproduce(loaded, request, render.note)
     shown.reproduction(found, as_json=json_output)
     return 0 if found.reproduced else 4

@@ -8,7 +8,7 @@ import click
 from mlp.cli import options
 
 if TYPE_CHECKING:
-    from mlp.flows.serving.local_server import Plan
+    from mlp.flows.serving.local_server import ServingPlan
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -58,7 +58,7 @@ def command(
     local_server.execute(loaded, planned, as_json=json_output)
 
 
-def _text(planned: "Plan") -> str:
+def _text(planned: "ServingPlan") -> str:
     """What would be served, for people."""
     spec, now = planned.spec, planned.traffic
     serve = spec.serve

@@ -7,7 +7,7 @@ import click
 from mlp.cli import options
 
 if TYPE_CHECKING:
-    from mlp.flows.checkup.project_status import Code, LocalRun, Status
+    from mlp.flows.checkup.project_status import CodeState, LocalRun, ProjectStatus
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -27,7 +27,7 @@ def command(json_output: bool, env: str | None, settings: tuple[str, ...]) -> in
     return 0
 
 
-def _as_document(found: "Status") -> dict[str, object]:
+def _as_document(found: "ProjectStatus") -> dict[str, object]:
     import dataclasses
 
     data = dataclasses.asdict(dataclasses.replace(found, problem=None))
@@ -43,7 +43,7 @@ def _as_document(found: "Status") -> dict[str, object]:
     return data
 
 
-def _as_text(found: "Status") -> str:
+def _as_text(found: "ProjectStatus") -> str:
     import os
 
     from mlp.cli import render
@@ -75,7 +75,7 @@ def _list(reasons: tuple[str, ...]) -> str:
     return "; ".join(reasons)
 
 
-def _code(code: "Code | None") -> str:
+def _code(code: "CodeState | None") -> str:
     if code is None:
         return "not in a git repository"
     where = f"{code.branch or 'detached HEAD'} {code.commit[:8] if code.commit else '(no commit)'}"

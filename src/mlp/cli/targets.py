@@ -7,7 +7,7 @@ import click
 from mlp.cli import options
 
 if TYPE_CHECKING:
-    from mlp.flows.launch.target_entries import Plan
+    from mlp.flows.launch.target_entries import TargetPlan
     from mlp.flows.launch.target_proposals import Proposal
 
 _HELP = {"help_option_names": ["-h", "--help"]}
@@ -146,10 +146,10 @@ def add(
     from mlp.cli import render
     from mlp.flows import project
     from mlp.flows.launch import target_entries
-    from mlp.flows.launch.target_proposals import Wanted
+    from mlp.flows.launch.target_proposals import WantedTarget
 
     loaded = project.load(env=env, settings=settings)
-    wanted = Wanted(secrets=secrets or None, **given)
+    wanted = WantedTarget(secrets=secrets or None, **given)
     asks = not (yes or dry_run or json_output) and sys.stdin.isatty()
     planned = target_entries.plan(
         loaded,
@@ -207,7 +207,7 @@ def _ask(proposal: "Proposal") -> Any:
     return said if said != "" else None
 
 
-def _as_text(planned: "Plan", dry_run: bool) -> str:
+def _as_text(planned: "TargetPlan", dry_run: bool) -> str:
     import yaml
 
     from mlp.cli import render

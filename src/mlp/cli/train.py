@@ -43,7 +43,7 @@ def command(
     STAGE is the stage called `train`, or the only one under `launch` in mlp.yaml, unless named.
     """
     from mlp.cli.views import run as view
-    from mlp.core.runs.run_request import Request
+    from mlp.core.runs.run_request import RunRequest
     from mlp.flows import project
     from mlp.flows.launch import training_stage
 
@@ -57,7 +57,7 @@ def command(
         processes_per_node=processes,
         strategy=strategy,
     )
-    request = Request(
+    request = RunRequest(
         targets=(chosen,),
         force=force,
         pull=pull,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from mlp.adapters import tracking
 from mlp.adapters import trainer as lightning
 from mlp.adapters.base import statefile
-from mlp.adapters.base.event_file import Journal
+from mlp.adapters.base.event_file import EventFile
 from mlp.core.errors import MlpError, words
 from mlp.core.layout import RunLayout
 from mlp.core.runs import environment
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import pytorch_lightning as pl
 
 _log = logging.getLogger("mlp")
-_journals: dict[str, Journal] = {}
+_journals: dict[str, EventFile] = {}
 _next_steps: dict[str, int] = {}  # metric -> its step where none is given
 _not_recorded: set[str] = set()  # metrics that were warned of
 
@@ -127,9 +127,9 @@ def _log_hyperparameters(values: Mapping[str, object]) -> None:
         _journal(stage).record("params", stage.stage_run_id, values=texts)
 
 
-def _journal(stage: environment.Stage) -> Journal:
+def _journal(stage: environment.Stage) -> EventFile:
     """The event file of this process, opened at the first use."""
     if stage.run_dir not in _journals:
         directory = str(RunLayout(Path(stage.run_dir)).events)
-        _journals[stage.run_dir] = Journal(directory, Masker(os.environ).text)
+        _journals[stage.run_dir] = EventFile(directory, Masker(os.environ).text)
     return _journals[stage.run_dir]

@@ -16,7 +16,7 @@ from mlp.core.runs.events import Event, decode, encode
 _MAX_PENDING_BYTES = 16 * 2**20
 
 
-class Journal:
+class EventFile:
     """Appends the events of this process to a file in `directory`. Never raises, never blocks.
 
     A line is one `write` to a file opened for appending: after `kill -9` every event that was

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlp.adapters.bundle.memo import archive, prune, remember, remembered
-from mlp.adapters.bundle.writing import Entry, write
+from mlp.adapters.bundle.writing import ArchiveEntry, write
 from mlp.core.errors import ConfigurationError
 from mlp.core.launch import bundle_rules as rules
 
@@ -69,7 +69,7 @@ def make(top: Path, files: Sequence[str], memo: Path, limit: int) -> Bundle:
     )
 
 
-def _survey(top: Path, files: Sequence[str]) -> tuple[list[Entry], dict[str, str]]:
+def _survey(top: Path, files: Sequence[str]) -> tuple[list[ArchiveEntry], dict[str, str]]:
     """What is there and may travel, in the archive's order; and the rest, each with why not."""
     entries, left_out = [], {}
     beyond_link: dict[str, bool] = {"": False}
@@ -79,7 +79,7 @@ def _survey(top: Path, files: Sequence[str]) -> tuple[list[Entry], dict[str, str
         if not reason and _beyond_link(base, name.rpartition("/")[0], beyond_link):
             reason = "lies behind a symbolic link"
         entry = None if reason else _entry(base, name)
-        if isinstance(entry, Entry):
+        if isinstance(entry, ArchiveEntry):
             entries.append(entry)
         else:
             left_out[name] = reason or str(entry)
@@ -98,7 +98,7 @@ def _beyond_link(base: str, folder: str, known: dict[str, bool]) -> bool:
     return known[folder]
 
 
-def _entry(base: str, name: str) -> Entry | str:
+def _entry(base: str, name: str) -> ArchiveEntry | str:
     """What the file is now, or why it cannot travel."""
     path = base + name
     try:
@@ -112,10 +112,10 @@ def _entry(base: str, name: str) -> Entry | str:
         return "neither a file nor a link"
     size = 0 if link else found.st_size
     state = (found.st_ino, found.st_mode, found.st_mtime_ns, found.st_ctime_ns)
-    return Entry(name, link, size, *state)
+    return ArchiveEntry(name, link, size, *state)
 
 
-def _check(entries: Sequence[Entry], limit: int) -> None:
+def _check(entries: Sequence[ArchiveEntry], limit: int) -> None:
     """Raise ConfigurationError where the files are not to travel as they are."""
     bad = [e.name for e in entries if rules.control_characters(e.name + e.link)]
     bad += [e.name for e in entries if rules.refusal(e.name) and e.name not in bad]

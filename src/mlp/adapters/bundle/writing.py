@@ -17,7 +17,7 @@ from mlp.core.launch import bundle_rules as rules
 _BLOCK = 2**20
 
 
-class Entry(NamedTuple):
+class ArchiveEntry(NamedTuple):
     """A file that may travel; `link` is where it points if it is a symbolic link, else ""."""
 
     name: str
@@ -29,7 +29,9 @@ class Entry(NamedTuple):
     changed: int
 
 
-def write(top: Path, entries: Sequence[Entry], memo: Path) -> tuple[str, str, dict[str, str]]:
+def write(
+    top: Path, entries: Sequence[ArchiveEntry], memo: Path
+) -> tuple[str, str, dict[str, str]]:
     """Write the archive; returns its digest, its content's, and what was gone by then."""
     gone: dict[str, str] = {}
     with new_file(memo) as (file, part):
@@ -43,7 +45,7 @@ def write(top: Path, entries: Sequence[Entry], memo: Path) -> tuple[str, str, di
     return digest, content, gone
 
 
-def _add(stream: "_Stream", path: str, entry: Entry) -> bool:
+def _add(stream: "_Stream", path: str, entry: ArchiveEntry) -> bool:
     """Append a file; False where it is gone."""
     member = tarfile.TarInfo(_portable(entry.name))  # no owner, no time
     if entry.link:

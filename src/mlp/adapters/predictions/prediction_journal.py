@@ -35,7 +35,7 @@ class Keeping:
     route_by: str | None = None
 
 
-class Journal:
+class PredictionJournal:
     """The predictions and labels that this process takes note of.
 
     May be shared by threads; after a fork, parent and child write to segments of their own. A
@@ -217,7 +217,7 @@ class Journal:
         self._drop()
 
 
-_journals: "weakref.WeakSet[Journal]" = weakref.WeakSet()
+_journals: "weakref.WeakSet[PredictionJournal]" = weakref.WeakSet()
 
 
 def _after_fork() -> None:

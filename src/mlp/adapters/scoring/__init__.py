@@ -1,14 +1,14 @@
 """The door to models in MLflow's format: its scoring protocol from bytes to bytes, no HTTP."""
 
-from mlp.adapters.scoring.answers import Answer, Refusal, merge
+from mlp.adapters.scoring.answers import Refusal, ScoringAnswer, merge
 from mlp.adapters.scoring.code import brings_code, left_code
 from mlp.adapters.scoring.requests import ScoringRequest, read
 from mlp.adapters.scoring.scorer import Scorer
 
 __all__ = [
-    "Answer",
     "Refusal",
     "Scorer",
+    "ScoringAnswer",
     "ScoringRequest",
     "brings_code",
     "left_code",

@@ -9,7 +9,7 @@ TEXT = "text/plain; charset=utf-8"
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ScoringAnswer:
     """The body of a 200, which is JSON, and each row's probabilities where they were asked for."""
 
     body: bytes
@@ -34,7 +34,7 @@ class Refusal(Exception):  # noqa: N818 - an answer of the protocol, not a malfu
         self.by_model = by_model
 
 
-def merge(parts: Sequence[tuple[Sequence[int], Answer]]) -> Answer | None:
+def merge(parts: Sequence[tuple[Sequence[int], ScoringAnswer]]) -> ScoringAnswer | None:
     """One answer to a request whose rows were divided, in the order of its rows.
 
     Each part has the positions of its rows and its answer. None where the predictions are not one
@@ -54,4 +54,4 @@ def merge(parts: Sequence[tuple[Sequence[int], Answer]]) -> Answer | None:
             probabilities[row] = classes
     known = all(answer.probabilities is not None for _, answer in parts)
     body = json.dumps({"predictions": predictions}).encode()
-    return Answer(body, probabilities if known else None)
+    return ScoringAnswer(body, probabilities if known else None)

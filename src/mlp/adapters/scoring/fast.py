@@ -5,14 +5,14 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mlp.adapters.scoring import request_frames
-from mlp.adapters.scoring.answers import Answer
+from mlp.adapters.scoring.answers import ScoringAnswer
 from mlp.adapters.scoring.estimators import matrix_model
 
 if TYPE_CHECKING:
     from mlflow.pyfunc import PyFuncModel
 
 # The answer to a JSON document, None where it is not a usual one.
-Fast = Callable[[dict[str, Any]], Answer | None]
+Fast = Callable[[dict[str, Any]], ScoringAnswer | None]
 
 
 def prepare(model: "PyFuncModel", *, probabilities: bool) -> Fast | None:
@@ -64,7 +64,7 @@ def _tensors(model: "PyFuncModel", schema: Any, probabilities: bool) -> Fast | N
         return None
     predict = _estimator(model, None, probabilities) or _wrapped(model, probabilities)
 
-    def answer(document: dict[str, Any]) -> Answer | None:
+    def answer(document: dict[str, Any]) -> ScoringAnswer | None:
         array = request_frames.tensor(document, spec.shape, spec.type)
         return None if array is None else _answer(*predict(array))
 
@@ -76,7 +76,7 @@ def _frames(model: "PyFuncModel", columns: request_frames.Columns, probabilities
     by_matrix = _estimator(model, list(columns.types), probabilities) if matrices.possible else None
     by_frame = _wrapped(model, probabilities)
 
-    def answer(document: dict[str, Any]) -> Answer | None:
+    def answer(document: dict[str, Any]) -> ScoringAnswer | None:
         rows = columns.rows(document)
         if rows is None:
             return None
@@ -121,11 +121,11 @@ def _wrapped(model: "PyFuncModel", probabilities: bool) -> Callable[[Any], tuple
     return predict
 
 
-def _answer(predictions: Any, probabilities: Any) -> Answer:
+def _answer(predictions: Any, probabilities: Any) -> ScoringAnswer:
     from mlflow.utils.proto_json_utils import NumpyEncoder, _get_jsonable_obj
 
     # As MLflow's `predictions_to_json`; `dumps` has C for what `dump` does in Python.
     document = {"predictions": _get_jsonable_obj(predictions)}
     body = json.dumps(document, cls=NumpyEncoder).encode()
     one_output = getattr(probabilities, "ndim", 0) == 2
-    return Answer(body, probabilities.tolist() if one_output else None)
+    return ScoringAnswer(body, probabilities.tolist() if one_output else None)

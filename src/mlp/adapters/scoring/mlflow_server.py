@@ -7,7 +7,7 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlp.adapters.scoring.answers import JSON, TEXT, Answer, Refusal
+from mlp.adapters.scoring.answers import JSON, TEXT, Refusal, ScoringAnswer
 from mlp.core.runs.environment import QUIET
 
 if TYPE_CHECKING:
@@ -34,7 +34,9 @@ def load(path: Path) -> "PyFuncModel":
     return model
 
 
-def answer(body: bytes | str | dict[str, Any], content_type: str, model: "PyFuncModel") -> Answer:
+def answer(
+    body: bytes | str | dict[str, Any], content_type: str, model: "PyFuncModel"
+) -> ScoringAnswer:
     """What MLflow's server answers; Refusal where that is no 200."""
     from mlflow.exceptions import MlflowException
     from mlflow.pyfunc import scoring_server
@@ -54,7 +56,7 @@ def answer(body: bytes | str | dict[str, Any], content_type: str, model: "PyFunc
         raise _unreadable(e) from e
     if response.status != 200:
         raise Refusal(response.status, response.response.encode(), TEXT)
-    return Answer(response.response.encode())
+    return ScoringAnswer(response.response.encode())
 
 
 def kind(content_type: str) -> str:

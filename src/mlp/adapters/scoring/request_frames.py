@@ -40,7 +40,7 @@ _BY_VALUE = {"inputs", "instances"}
 _SURVIVING = {"double", "long"}
 
 
-class Rows(NamedTuple):
+class RequestRows(NamedTuple):
     """The values of the signature's columns, row by row, and the rows' labels if they are given."""
 
     names: tuple[str, ...]
@@ -60,7 +60,7 @@ class Columns:
         self.by_value = set(types.values()) <= _SURVIVING
         self._pick = lru_cache(maxsize=64)(self._picked)
 
-    def rows(self, document: dict[str, Any]) -> Rows | None:
+    def rows(self, document: dict[str, Any]) -> RequestRows | None:
         """The rows of a request, their types not looked at yet."""
         if len(document) != 1:
             return None
@@ -71,7 +71,7 @@ class Columns:
             return self._records(data, extras=name in _BY_VALUE)
         return None
 
-    def _split(self, data: dict[str, Any]) -> Rows | None:
+    def _split(self, data: dict[str, Any]) -> RequestRows | None:
         columns, values, index = data.get("columns"), data.get("data"), data.get("index")
         if type(columns) is not list or type(values) is not list or not values:
             return None
@@ -89,9 +89,9 @@ class Columns:
         if picked is None:
             return None
         names, pick = picked
-        return Rows(names, values if pick is None else list(map(pick, values)), index)
+        return RequestRows(names, values if pick is None else list(map(pick, values)), index)
 
-    def _records(self, records: Any, *, extras: bool) -> Rows | None:
+    def _records(self, records: Any, *, extras: bool) -> RequestRows | None:
         if type(records) is not list or not records or set(map(type, records)) != {dict}:
             return None
         columns = tuple(records[0])
@@ -107,7 +107,7 @@ class Columns:
                 return None
         pick = itemgetter(*names) if len(names) > 1 else lambda record: (record[names[0]],)
         try:
-            return Rows(names, list(map(pick, records)), None)
+            return RequestRows(names, list(map(pick, records)), None)
         except KeyError:  # not all have the same columns
             return None
 
@@ -140,7 +140,7 @@ class Matrices:
         # With others, a float would have to be rounded to its own precision first.
         self.possible = kinds <= {"double", "long", "integer"} or kinds == {"float"}
 
-    def make(self, rows: Rows) -> "ndarray[Any, Any] | None":
+    def make(self, rows: RequestRows) -> "ndarray[Any, Any] | None":
         """The matrix, None where a value is not of its column's type."""
         import numpy
 
@@ -162,7 +162,7 @@ class Matrices:
         return matrix.astype(self.dtype, copy=False)
 
 
-def frame(columns: Columns, rows: Rows) -> "DataFrame | None":
+def frame(columns: Columns, rows: RequestRows) -> "DataFrame | None":
     """The frame that MLflow hands to the model; None where a value is not of its column's type."""
     import numpy
     import pandas
@@ -206,7 +206,7 @@ def tensor(
     return array if fits else None
 
 
-def _typed(columns: Columns, rows: Rows) -> bool:
+def _typed(columns: Columns, rows: RequestRows) -> bool:
     """Whether each value is of a type that its column takes as it is."""
     by_column = zip(rows.names, zip(*rows.values, strict=True), strict=True)
     return all(set(map(type, values)) <= TAKEN[columns.types[name]] for name, values in by_column)

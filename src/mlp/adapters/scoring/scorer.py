@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlp.adapters.scoring import fast, mlflow_server, requests, signature
-from mlp.adapters.scoring.answers import JSON, Answer, Refusal
+from mlp.adapters.scoring.answers import JSON, Refusal, ScoringAnswer
 from mlp.adapters.scoring.requests import ScoringRequest
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Scorer:
         """A request from its body; raises Refusal where no model could answer it."""
         return requests.read(body, content_type)
 
-    def answer(self, request: ScoringRequest) -> Answer:
+    def answer(self, request: ScoringRequest) -> ScoringAnswer:
         """The predictions; raises Refusal where MLflow's server would answer anything but a 200."""
         found = self._quickly(request)
         return self._exactly(request) if found is None else found
@@ -53,7 +53,7 @@ class Scorer:
         """JSON schema of the body of a JSON request to this model, for OpenAPI."""
         return signature.request_schema(self.model.metadata)
 
-    def _quickly(self, request: ScoringRequest) -> Answer | None:
+    def _quickly(self, request: ScoringRequest) -> ScoringAnswer | None:
         if self._fast is None or request.document is None:
             return None
         # Where the model fails, it fails in MLflow's server once more, which says how.
@@ -61,7 +61,7 @@ class Scorer:
             return self._fast(request.some())
         return None
 
-    def _exactly(self, request: ScoringRequest) -> Answer:
+    def _exactly(self, request: ScoringRequest) -> ScoringAnswer:
         body = request.exact()
         content_type = JSON if isinstance(body, dict) else request.content_type
         return mlflow_server.answer(body, content_type, self.model)

@@ -14,17 +14,17 @@ from sqlalchemy.exc import IntegrityError
 from mlp.adapters.state import database_errors, locks, schema
 from mlp.adapters.state.engines import engine, is_sqlite, writing
 from mlp.core.errors import GateRefused
-from mlp.core.models.ledger import Action, Entry
+from mlp.core.models.ledger import Action, LedgerEntry
 
 _ledger = schema.ledger
-_READ = [_ledger.c[field.name] for field in dataclasses.fields(Entry)]
+_READ = [_ledger.c[field.name] for field in dataclasses.fields(LedgerEntry)]
 
 
 class Conflict(GateRefused):
     """The ledger has gone on since it was looked at."""
 
 
-class State:
+class StateDatabase:
     """The state database. Threads may share one; after a fork a process opens its own."""
 
     def __init__(self, uri: str, engine: Engine) -> None:
@@ -44,7 +44,7 @@ class State:
         with self._connected() as connection:
             return int(connection.execute(_last(model)).scalar() or 0)
 
-    def entries(self, model: str, after: int = 0) -> list[Entry]:
+    def entries(self, model: str, after: int = 0) -> list[LedgerEntry]:
         """The model's entries with a number above `after`, the oldest first."""
         query = (
             select(*_READ)
@@ -54,7 +54,7 @@ class State:
         with self._connected() as connection:
             return [_entry(row) for row in connection.execute(query).mappings()]
 
-    def append(self, entry: Entry, after: int) -> Entry:
+    def append(self, entry: LedgerEntry, after: int) -> LedgerEntry:
         """Append `entry` where the ledger's last number is `after`; returns it as it is kept.
 
         Its `number` is given here, its `at` where it has none. It is on disk when this returns.
@@ -74,13 +74,15 @@ class State:
                 raise self._conflict(kept, after)
         return kept
 
-    def append_next(self, entry: Entry) -> Entry:
+    def append_next(self, entry: LedgerEntry) -> LedgerEntry:
         """Append an entry that does not depend on what came before it."""
         appended = self.append_once(entry, lambda _: False)
         assert appended is not None
         return appended
 
-    def append_once(self, entry: Entry, unless: Callable[[list[Entry]], bool]) -> Entry | None:
+    def append_once(
+        self, entry: LedgerEntry, unless: Callable[[list[LedgerEntry]], bool]
+    ) -> LedgerEntry | None:
         """Append `entry`, unless the entries before it already say so; None where they do.
 
         Of many processes that call this with the same `entry`, one appends.
@@ -134,14 +136,14 @@ class State:
                     schema.prepare(connection)
                 self._ready = True
 
-    def _conflict(self, entry: Entry, after: int) -> Conflict:
+    def _conflict(self, entry: LedgerEntry, after: int) -> Conflict:
         return Conflict(
             f"the ledger of model {entry.model!r} has gone on since entry {after} was its last",
             fix="`mlp models history` shows by whom; then decide again",
         )
 
 
-def open_state(uri: str) -> State:
+def open_state(uri: str) -> StateDatabase:
     """The state database at `uri`: sqlite:///PATH, or postgresql://…; nothing is asked of it yet.
 
     Its tables (and a SQLite file with its folder) are made when it is first used. Raises
@@ -149,19 +151,19 @@ def open_state(uri: str) -> State:
     What its methods raise: RemoteError where the server is away, ConfigurationError where it or
     the file cannot be used.
     """
-    return State(uri, engine(uri))
+    return StateDatabase(uri, engine(uri))
 
 
 def _last(model: str) -> Any:
     return select(func.max(_ledger.c.number)).where(_ledger.c.model == model)
 
 
-def _values(entry: Entry) -> dict[str, Any]:
+def _values(entry: LedgerEntry) -> dict[str, Any]:
     return {field.name: getattr(entry, field.name) for field in dataclasses.fields(entry)}
 
 
-def _entry(row: Mapping[str, Any]) -> Entry:
-    return Entry(**{**row, "action": Action(row["action"])})
+def _entry(row: Mapping[str, Any]) -> LedgerEntry:
+    return LedgerEntry(**{**row, "action": Action(row["action"])})
 
 
 def _finite(value: Any) -> Any:

@@ -17,7 +17,7 @@ _TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ServerAnswer:
     """What an address answered. `clock_ahead` is by how many seconds the server's clock is ahead
     of ours, None where it tells no time."""
 
@@ -25,7 +25,7 @@ class Answer:
     clock_ahead: float | None = None
 
 
-def reachable(uri: str) -> Answer:
+def reachable(uri: str) -> ServerAnswer:
     """Ask the store at `uri`.
 
     Raises RemoteError where nothing answers, ConfigurationError where the store is of another
@@ -36,7 +36,7 @@ def reachable(uri: str) -> Answer:
     if uri.startswith(_SQLITE):
         file = Path(file_of(uri))
         if not file.exists():
-            return Answer(f"{file} is not there yet: the first run makes it")
+            return ServerAnswer(f"{file} is not there yet: the first run makes it")
         with translated(uri), opening(uri):  # not while somebody makes it
             if (broken := half_made(uri)) is not None:
                 raise broken
@@ -45,10 +45,10 @@ def reachable(uri: str) -> Answer:
         return _database(uri)
     with translated(uri):
         client(uri).search_experiments(max_results=1)
-    return Answer(f"{mask_urls(uri)} answers")
+    return ServerAnswer(f"{mask_urls(uri)} answers")
 
 
-def _server(uri: str) -> Answer:
+def _server(uri: str) -> ServerAnswer:
     import requests
 
     with translated(uri):
@@ -61,10 +61,10 @@ def _server(uri: str) -> Answer:
     )
     stamp = response.headers.get("Date")
     ahead = parsedate_to_datetime(stamp).timestamp() - middle if stamp else None
-    return Answer(f"{mask_urls(uri)} answers{version}", ahead)
+    return ServerAnswer(f"{mask_urls(uri)} answers{version}", ahead)
 
 
-def _database(uri: str) -> Answer:
+def _database(uri: str) -> ServerAnswer:
     from mlflow.store.db.utils import _get_schema_version
     from sqlalchemy import create_engine
 
@@ -94,16 +94,16 @@ def _sqlite_revision(file: Path) -> str | None:
     return str(row[0]) if row else None
 
 
-def _schema(uri: str, revision: str | None) -> Answer:
+def _schema(uri: str, revision: str | None) -> ServerAnswer:
     """Compare a database's schema with the one that the installed MLflow works with."""
     from mlflow.store.db.utils import _get_latest_schema_revision
 
     where = mask_urls(uri)
     if revision is None:
-        return Answer(f"{where} answers and is empty: the first run fills it")
+        return ServerAnswer(f"{where} answers and is empty: the first run fills it")
     expected = _get_latest_schema_revision()
     if revision == expected:
-        return Answer(f"{where} answers, and its schema is that of the installed MLflow")
+        return ServerAnswer(f"{where} answers, and its schema is that of the installed MLflow")
     raise ConfigurationError(
         f"the MLflow store at {where} has the schema of another MLflow version",
         fix=f"back it up, then: mlflow db upgrade {where}   (or install the MLflow that wrote it)",

@@ -8,9 +8,9 @@ from mlp.cli import render
 from mlp.core.ab.exposure import Period
 from mlp.core.ab.verdict import Verdict
 from mlp.core.errors import UsageError
-from mlp.core.models.ledger import Entry
+from mlp.core.models.ledger import LedgerEntry
 from mlp.core.quantities import seconds
-from mlp.flows.ab.judgement import Status
+from mlp.flows.ab.judgement import ABStatus
 
 
 def moment(text: str) -> float:
@@ -105,7 +105,7 @@ def _interval(low: float | None, high: float | None) -> str:
     return "" if low is None or high is None else f"{low:.4g} to {high:.4g}"
 
 
-def status(found: Status) -> str:
+def status(found: ABStatus) -> str:
     """Who answers, the shares, the counts, and the ledger's end."""
     now = found.traffic
     if now.challenger is None:
@@ -130,7 +130,7 @@ def status(found: Status) -> str:
     return "\n".join(parts)
 
 
-def shared(entry: Entry) -> str:
+def shared(entry: LedgerEntry) -> str:
     """What the ledger says now."""
     share, shadow = float(entry.evidence["share"]), bool(entry.evidence["shadow"])
     does = "predicts beside the champion for" if shadow else "answers"
@@ -147,7 +147,7 @@ def _period(period: Period) -> tuple[str, str, float, str]:
     )
 
 
-def _ledger(entries: Sequence[Entry]) -> str:
+def _ledger(entries: Sequence[LedgerEntry]) -> str:
     rows = [
         (
             entry.number,

@@ -4,10 +4,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mlp.core.serving.replicas import Replicas
-    from mlp.flows.serving.deploying import Plan, Status
+    from mlp.flows.serving.deploying import DeploymentPlan, DeploymentStatus
 
 
-def planned_document(planned: "Plan") -> dict[str, Any]:
+def planned_document(planned: "DeploymentPlan") -> dict[str, Any]:
     """What `--json` shows of a plan."""
     return {
         "target": planned.target,
@@ -26,7 +26,7 @@ def planned_document(planned: "Plan") -> dict[str, Any]:
     }
 
 
-def plan_lines(planned: "Plan") -> list[str]:
+def plan_lines(planned: "DeploymentPlan") -> list[str]:
     """The plan in words."""
     where = f"namespace {planned.namespace}"
     where += f" of {planned.context}" if planned.context else ""
@@ -46,12 +46,12 @@ def plan_lines(planned: "Plan") -> list[str]:
     return lines
 
 
-def manifests(planned: "Plan") -> str:
+def manifests(planned: "DeploymentPlan") -> str:
     """What `kubectl apply --filename -` takes, the plan as remarks before it."""
     return "\n".join([*(f"# {line}" for line in plan_lines(planned)), planned.manifests.rstrip()])
 
 
-def done_text(planned: "Plan", seen: "Replicas | None") -> str:
+def done_text(planned: "DeploymentPlan", seen: "Replicas | None") -> str:
     """What is said at the end."""
     address = f"http://{planned.release}.{planned.namespace}"
     if seen is None:
@@ -59,7 +59,7 @@ def done_text(planned: "Plan", seen: "Replicas | None") -> str:
     return f"{planned.release}: {seen.ready} of {seen.wanted} pods answer at {address}"
 
 
-def status_document(found: "Status") -> dict[str, Any]:
+def status_document(found: "DeploymentStatus") -> dict[str, Any]:
     """What `mlp deploy status --json` shows."""
     import dataclasses
 
@@ -75,7 +75,7 @@ def status_document(found: "Status") -> dict[str, Any]:
     }
 
 
-def status_text(found: "Status") -> str:
+def status_text(found: "DeploymentStatus") -> str:
     """What `mlp deploy status` shows."""
     from mlp.cli import render
 
@@ -101,7 +101,7 @@ def status_text(found: "Status") -> str:
     return "\n".join(lines)
 
 
-def _traffic(found: "Status") -> str:
+def _traffic(found: "DeploymentStatus") -> str:
     traffic = found.traffic
     if traffic.champion is None:
         return "it has no champion"

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from mlp.cli import render
 from mlp.core.models.gates import PROVENANCE
-from mlp.core.models.ledger import Action, Entry
+from mlp.core.models.ledger import Action, LedgerEntry
 from mlp.core.models.model_version import VersionTag
 from mlp.core.runs.recorded_run import FINISHED, RUNNING
 
 if TYPE_CHECKING:
     from mlp.core.models.gates import Gate
     from mlp.flows.models import archiving, listing, packaging, promoting, rolling_back
-    from mlp.flows.models.registering import Plan as Registering
+    from mlp.flows.models.registering import RegistrationPlan as Registering
 
 _EMPTY = "no version yet: mlp models register RUN"
 
@@ -33,7 +33,7 @@ def registering(planned: "Registering", *, as_json: bool) -> None:
     render.document(document, "\n".join(lines), as_json=as_json)
 
 
-def registered(planned: "Registering", entry: Entry, *, as_json: bool) -> None:
+def registered(planned: "Registering", entry: LedgerEntry, *, as_json: bool) -> None:
     """What was registered, or had been."""
     status = planned.evidence["status"]
     if entry.evidence.get("status", FINISHED) != FINISHED:
@@ -68,7 +68,7 @@ def _maker(record: Mapping[str, Any]) -> str:
     return "" if made_by == record.get("run_id") else str(made_by)
 
 
-def _next(planned: "Registering", entry: Entry) -> str:
+def _next(planned: "Registering", entry: LedgerEntry) -> str:
     if planned.champion == entry.version:
         return ""  # there is nothing that it could become
     command = f"\nnext: mlp models promote {entry.version}"
@@ -77,7 +77,7 @@ def _next(planned: "Registering", entry: Entry) -> str:
     return f"{command}, or with --to challenger, to compare it with version {planned.champion}"
 
 
-def versions(listed: "listing.Listed", *, as_json: bool) -> None:
+def versions(listed: "listing.ModelListing", *, as_json: bool) -> None:
     """The list of versions."""
     _found(listed.found)
     rows = [
@@ -132,7 +132,9 @@ def version(shown: "listing.Shown", *, as_json: bool) -> None:
     render.document(document, "\n".join(lines), as_json=as_json)
 
 
-def promotion(planned: "promoting.Plan", entry: Entry | None, *, as_json: bool) -> None:
+def promotion(
+    planned: "promoting.PromotionPlan", entry: LedgerEntry | None, *, as_json: bool
+) -> None:
     """A promotion, planned (without an entry) or done, with the verdict of every gate."""
     document = {
         **dataclasses.asdict(planned),
@@ -152,7 +154,9 @@ def promotion(planned: "promoting.Plan", entry: Entry | None, *, as_json: bool) 
     render.document(document, text, as_json=as_json)
 
 
-def rollback(planned: "rolling_back.Plan", entry: Entry | None, *, as_json: bool) -> None:
+def rollback(
+    planned: "rolling_back.RollbackPlan", entry: LedgerEntry | None, *, as_json: bool
+) -> None:
     """A rollback, planned (without an entry) or done."""
     for note in planned.notes:
         render.note(note)
@@ -168,7 +172,7 @@ def rollback(planned: "rolling_back.Plan", entry: Entry | None, *, as_json: bool
     render.document(document, "\n".join(lines), as_json=as_json)
 
 
-def archived(planned: "archiving.Plan", entry: Entry | None, *, as_json: bool) -> None:
+def archived(planned: "archiving.ArchivePlan", entry: LedgerEntry | None, *, as_json: bool) -> None:
     """An archived version, or one that would be."""
     if planned.done:
         text = f"version {planned.version} is archived already: nothing to do"
@@ -184,7 +188,7 @@ def archived(planned: "archiving.Plan", entry: Entry | None, *, as_json: bool) -
     render.document(document, text, as_json=as_json)
 
 
-def history(found: "listing.History", *, as_json: bool) -> None:
+def history(found: "listing.ModelHistory", *, as_json: bool) -> None:
     """The ledger."""
     _found(found.found)
     document = {
@@ -196,7 +200,7 @@ def history(found: "listing.History", *, as_json: bool) -> None:
     render.document(document, text, as_json=as_json)
 
 
-def package(planned: "packaging.Plan", *, made: bool, as_json: bool) -> None:
+def package(planned: "packaging.PackagePlan", *, made: bool, as_json: bool) -> None:
     """A package, made or only planned."""
     from mlp.core.models.package import start
 
@@ -221,7 +225,7 @@ def package(planned: "packaging.Plan", *, made: bool, as_json: bool) -> None:
     render.document(document, "\n".join(lines), as_json=as_json)
 
 
-def _found(entries: Sequence[Entry]) -> None:
+def _found(entries: Sequence[LedgerEntry]) -> None:
     """What had happened without the ledger, and is written there now."""
     for entry in entries:
         because = entry.evidence.get("note") or entry.reason
@@ -247,7 +251,7 @@ def _gates(gates: "Sequence[Gate]") -> str:
     return "\n".join(lines)
 
 
-def _ledger(entries: Sequence[Entry]) -> str:
+def _ledger(entries: Sequence[LedgerEntry]) -> str:
     rows = [
         (
             entry.number,
@@ -263,14 +267,14 @@ def _ledger(entries: Sequence[Entry]) -> str:
     return render.table(("no", "when", "what", "alias", "version", "who", "why"), rows)
 
 
-def _change(entry: Entry) -> str:
+def _change(entry: LedgerEntry) -> str:
     if entry.alias is None:
         return entry.version or ""
     now = None if entry.action == Action.ARCHIVED else entry.version
     return f"{entry.previous or '-'} -> {now or '-'}"
 
 
-def _why(entry: Entry) -> str:
+def _why(entry: LedgerEntry) -> str:
     accepted = entry.evidence.get("accepted")
     parts = [
         _share(entry),
@@ -281,14 +285,14 @@ def _why(entry: Entry) -> str:
     return "; ".join(part for part in parts if part)
 
 
-def _share(entry: Entry) -> str:
+def _share(entry: LedgerEntry) -> str:
     if entry.action != Action.SHARED:
         return ""
     share = f"{100 * entry.evidence['share']:.4g} % of the keys"
     return f"{share}, in shadow" if entry.evidence["shadow"] else share
 
 
-def _entry(entry: Entry) -> dict[str, Any]:
+def _entry(entry: LedgerEntry) -> dict[str, Any]:
     return {**dataclasses.asdict(entry), "action": str(entry.action)}
 
 

@@ -9,23 +9,23 @@ from types import FrameType
 
 from mlp.cli import render
 from mlp.core.launch.manifests import as_yaml
-from mlp.core.runs.pipeline import Outcome
-from mlp.core.runs.run_request import Request
+from mlp.core.runs.pipeline import StageOutcome
+from mlp.core.runs.run_request import RunRequest
 from mlp.core.secrets import mask_urls
 from mlp.flows.project import Project
 from mlp.flows.runs import running
-from mlp.flows.runs.running import Progress, RunPlan, RunResult
+from mlp.flows.runs.running import RunPlan, RunProgress, RunResult
 
 _WORDS = {
-    Outcome.RAN: "done",
-    Outcome.CACHED: "unchanged",
-    Outcome.RESTORED: "restored from the run cache",
-    Outcome.FAILED: "failed",
-    Outcome.DETACHED: "goes on in the cluster",
+    StageOutcome.RAN: "done",
+    StageOutcome.CACHED: "unchanged",
+    StageOutcome.RESTORED: "restored from the run cache",
+    StageOutcome.FAILED: "failed",
+    StageOutcome.DETACHED: "goes on in the cluster",
 }
 
 
-def run(project: Project, request: Request, *, dry_run: bool, as_json: bool) -> int:
+def run(project: Project, request: RunRequest, *, dry_run: bool, as_json: bool) -> int:
     """Run or plan, and show it; returns the exit code."""
     if dry_run:
         _show_plan(running.plan(project, request), as_json)
@@ -64,7 +64,7 @@ def _interrupt(*_: int | FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _show_progress(progress: Progress) -> None:
+def _show_progress(progress: RunProgress) -> None:
     place = f"[{progress.number}/{progress.total}] {progress.stage}"
     if progress.outcome is None:
         if sys.stderr.isatty():
@@ -117,7 +117,7 @@ def _as_text(result: RunResult) -> str:
     lines.append(f"run {result.run_id[:8]} {verb} after {render.duration(result.seconds)}")
     lines += _delivery_lines(result)
     outcomes = {stage.outcome for stage in result.stages}
-    if outcomes == {Outcome.CACHED} and result.status == "FINISHED":
+    if outcomes == {StageOutcome.CACHED} and result.status == "FINISHED":
         lines.append("nothing has changed; --force runs it all the same")
     if result.status == "FINISHED":
         lines.append(f"next:  mlp runs show {result.run_id[:8]}   mlp runs list   mlp ui")

@@ -7,13 +7,13 @@ from typing import Any
 from mlp.cli import render
 from mlp.core.compare.reproduction import Match, Reproduction
 from mlp.core.runs.recorded_run import RunRecord, Tag
-from mlp.flows.runs.run_history import Detail, History
+from mlp.flows.runs.run_history import Detail, RunHistory
 from mlp.flows.runs.syncing import Left, Synced
 
 _SHOWN_METRICS = 4
 
 
-def runs(found: History, *, as_json: bool) -> None:
+def runs(found: RunHistory, *, as_json: bool) -> None:
     """The list of runs."""
     names = _common_metrics(found.runs)
     rows = [

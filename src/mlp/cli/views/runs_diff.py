@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 
 from mlp.cli import render
 from mlp.cli.views.changes import code_lines, data_lines, environment_lines, one_line, values
-from mlp.core.compare.blame import Cause, Explanation, Harmless
-from mlp.core.compare.run_comparison import Change, Difference, MetricChange, Side
+from mlp.core.compare.blame import Cause, Harmless, MetricExplanation
+from mlp.core.compare.run_comparison import Change, Difference, MetricChange, RunSide
 
 _SHOWN = 20
 
@@ -31,7 +31,7 @@ def diff_text(result: Difference) -> str:
     return "\n".join(lines)
 
 
-def why_text(result: Explanation) -> str:
+def why_text(result: MetricExplanation) -> str:
     """What moved the metric, the likeliest first, and how to find out which."""
     lines = [_heading("A", result.before), _heading("B", result.after), "", _moved(result), ""]
     lines += _verdict(result)
@@ -49,7 +49,7 @@ def why_text(result: Explanation) -> str:
     return "\n".join(lines)
 
 
-def _heading(letter: str, side: Side) -> str:
+def _heading(letter: str, side: RunSide) -> str:
     started = render.minute(side.started)
     commit = f"commit {side.commit[:8]}" if side.commit else "no commit"
     dirty = " with uncommitted changes" if side.dirty else ""
@@ -91,7 +91,7 @@ def _named(changes: Sequence[Change]) -> Iterator[str]:
         yield f"{change.name.ljust(width)}  {values(change.before, change.after)}{used}"
 
 
-def _moved(result: Explanation) -> str:
+def _moved(result: MetricExplanation) -> str:
     metric = result.metric
     if metric is None:
         return "The runs have no metric in common."
@@ -101,7 +101,7 @@ def _moved(result: Explanation) -> str:
     return f"{metric.name}  {values(metric.before, metric.after)}{_by(metric)}{made}"
 
 
-def _verdict(result: Explanation) -> list[str]:
+def _verdict(result: MetricExplanation) -> list[str]:
     count = len(result.causes)
     name = result.metric.name if result.metric else "a metric"
     if result.verdict == "equal":
@@ -118,7 +118,7 @@ def _verdict(result: Explanation) -> list[str]:
     return _chance(result, name)
 
 
-def _chance(result: Explanation, name: str) -> list[str]:
+def _chance(result: MetricExplanation, name: str) -> list[str]:
     """Nothing changed and the metric did."""
     lines = [f"Nothing that was recorded and can reach {name} changed: it is chance."]
     if result.seed is None:
@@ -144,7 +144,7 @@ def _cause(number: int, cause: Cause) -> list[str]:
     return lines
 
 
-def _trials(result: Explanation) -> list[str]:
+def _trials(result: MetricExplanation) -> list[str]:
     lines: list[str] = []
     if result.diverged and result.metric:
         stages = _listed(result.diverged)

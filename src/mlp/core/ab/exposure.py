@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from mlp.core.ab.traffic import Traffic, traffic
-from mlp.core.models.ledger import Action, Entry
+from mlp.core.models.ledger import Action, LedgerEntry
 from mlp.core.models.standing import holders
 
 _MATTER = (
@@ -23,7 +23,7 @@ class Period:
 
 
 def periods(
-    entries: Iterable[Entry], now: Traffic, share: float, shadow: bool
+    entries: Iterable[LedgerEntry], now: Traffic, share: float, shadow: bool
 ) -> tuple[Period, ...]:
     """The periods in order, the last of which is what holds `now`.
 
@@ -31,7 +31,7 @@ def periods(
     aliases are not those that the ledger ends with, because something else moved them, the last
     period starts at the last entry.
     """
-    before: list[Entry] = []
+    before: list[LedgerEntry] = []
     found: list[tuple[float, Traffic]] = []
     last = 0.0
     for entry in entries:

@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from mlp.core.ab.verdict import Because, Outcome
 from mlp.core.errors import UsageError
-from mlp.core.models.ledger import CHALLENGER, Action, Entry
+from mlp.core.models.ledger import CHALLENGER, Action, LedgerEntry
 
 _MOVED = (Action.PROMOTED, Action.ROLLED_BACK, Action.FOUND)
 
@@ -51,7 +51,7 @@ class Opinion(StrEnum):
     REFUSED = "refused"
 
 
-class Kind(StrEnum):
+class StepKind(StrEnum):
     """What a rollout does next."""
 
     SHARE = "share"
@@ -65,7 +65,7 @@ class Kind(StrEnum):
 class Move:
     """What to do, and why. `share` for SHARE; `until`, in seconds since the epoch, for WAIT."""
 
-    kind: Kind
+    kind: StepKind
     reason: str
     share: float = 0.0
     until: float = 0.0
@@ -98,7 +98,7 @@ def opinion(outcome: Outcome, because: Because) -> Opinion:
     return Opinion.ALLOWED
 
 
-def position(entries: Iterable[Entry], challenger: str) -> Position:
+def position(entries: Iterable[LedgerEntry], challenger: str) -> Position:
     """Where version `challenger` is, from the ledger, the oldest entry first.
 
     Becoming challenger (again) begins anew; the same share told twice is held since the first time.
@@ -122,26 +122,26 @@ def position(entries: Iterable[Entry], challenger: str) -> Position:
 def next_move(steps: Steps, at: Position, says: Opinion, reason: str, now: float) -> Move:
     """What comes next. `says` and `reason` are the verdict's; it may refuse at any time."""
     if at.ended:
-        return Move(Kind.ABORT, at.ended)
+        return Move(StepKind.ABORT, at.ended)
     if not at.begun:
-        return Move(Kind.SHARE, "the rollout begins", share=steps.shares[0])
+        return Move(StepKind.SHARE, "the rollout begins", share=steps.shares[0])
     if says == Opinion.REFUSED:
-        return Move(Kind.ABORT, reason)
+        return Move(StepKind.ABORT, reason)
     if at.share == 0:
-        return Move(Kind.HOLD, "its share was set to 0: set another one, or abort")
+        return Move(StepKind.HOLD, "its share was set to 0: set another one, or abort")
     following = _following(steps.shares, at.share)
     due = at.since + steps.step_time
     if now < due:
         return Move(
-            Kind.WAIT, f"the share of {at.share:.0%} is held until its time is over", 0, due
+            StepKind.WAIT, f"the share of {at.share:.0%} is held until its time is over", 0, due
         )
     if _may_go_on(steps, following, says):
         if following is None:
-            return Move(Kind.PROMOTE, reason)
-        return Move(Kind.SHARE, reason, share=following)
+            return Move(StepKind.PROMOTE, reason)
+        return Move(StepKind.SHARE, reason, share=following)
     if steps.patience is not None and now >= due + steps.patience:
-        return Move(Kind.ABORT, f"the share of {at.share:.0%} was held long enough: {reason}")
-    return Move(Kind.HOLD, reason)
+        return Move(StepKind.ABORT, f"the share of {at.share:.0%} was held long enough: {reason}")
+    return Move(StepKind.HOLD, reason)
 
 
 def _following(shares: Sequence[float], share: float) -> float | None:

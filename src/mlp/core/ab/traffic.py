@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 
-from mlp.core.models.ledger import CHALLENGER, CHAMPION, Action, Entry
+from mlp.core.models.ledger import CHALLENGER, CHAMPION, Action, LedgerEntry
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,7 @@ class Traffic:
 
 
 def traffic(
-    aliases: Mapping[str, str], entries: Iterable[Entry], share: float, shadow: bool
+    aliases: Mapping[str, str], entries: Iterable[LedgerEntry], share: float, shadow: bool
 ) -> Traffic:
     """What holds now; `share` and `shadow` are mlp.yaml's, for a challenger nothing is said of.
 
@@ -42,7 +42,7 @@ def traffic(
     return now
 
 
-def becomes_challenger(entry: Entry) -> bool:
+def becomes_challenger(entry: LedgerEntry) -> bool:
     """Whether the entry tells that its version is the challenger from then on."""
     return entry.alias == CHALLENGER and entry.action in (Action.PROMOTED, Action.FOUND)
 

@@ -156,7 +156,11 @@ def decide(found: Findings) -> tuple[Outcome, Because, str]:
     """
     version = f"version {found.challenger.version}"
     if found.taken_out is not None:
-        return Outcome.WORSE, Because.TAKEN_OUT, f"{version} was taken out: {found.taken_out}"
+        return (
+            Outcome.WORSE,
+            Because.TAKEN_OUT,
+            f"{version} was taken out: {found.taken_out}",
+        )
     ratio = found.sample_ratio
     if ratio is not None and ratio.suspect:
         return Outcome.INCONCLUSIVE, Because.SAMPLE_RATIO, _mismatch(ratio)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 
-class Verdict(StrEnum):
+class CheckVerdict(StrEnum):
     """How one check came out."""
 
     OK = "ok"
@@ -18,7 +18,7 @@ class Check:
     """One thing that was looked at: what was found, what the tool below said, and what to do."""
 
     name: str
-    verdict: Verdict
+    verdict: CheckVerdict
     message: str
     fix: str = ""
     cause: str = ""

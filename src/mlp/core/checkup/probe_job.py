@@ -23,7 +23,7 @@ _MARK = "mlp probe: "
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class ProbeQuestion:
     """What the pod is to find out. `remote` are the settings of the DVC remote, none of them
     secret; `folder` is a name of our own below it, to write to."""
 
@@ -36,13 +36,13 @@ class Question:
         return json.dumps(asdict(self), sort_keys=True)
 
     @classmethod
-    def from_json(cls, text: str) -> "Question":
+    def from_json(cls, text: str) -> "ProbeQuestion":
         """The question that `to_json` wrote."""
         return cls(**json.loads(text))
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ProbeAnswer:
     """What the pod found. `tracking` and `remote` are "" where they work, what is wrong where not,
     None where they were not asked. `time` is the pod's clock, in seconds since the epoch."""
 
@@ -58,18 +58,18 @@ class Answer:
         return _MARK + json.dumps(asdict(self))
 
 
-def in_log(text: str) -> Answer | None:
+def in_log(text: str) -> ProbeAnswer | None:
     """The answer in the pod's log, None where there is none."""
     for line in reversed(text.splitlines()):
         if line.startswith(_MARK):
             try:
-                return Answer(**json.loads(line.removeprefix(_MARK)))
+                return ProbeAnswer(**json.loads(line.removeprefix(_MARK)))
             except (ValueError, TypeError):
                 return None
     return None
 
 
-def job(name: str, target: KubernetesTarget, image: str, question: Question) -> dict[str, Any]:
+def job(name: str, target: KubernetesTarget, image: str, question: ProbeQuestion) -> dict[str, Any]:
     """The Job, whose pod is placed and configured as a stage's, without GPUs and volumes.
 
     It ends by itself, is gone some time after whatever happens to us, and is accepted where
@@ -103,7 +103,7 @@ def job(name: str, target: KubernetesTarget, image: str, question: Question) -> 
     }
 
 
-def _pod(target: KubernetesTarget, image: str, question: Question) -> dict[str, Any]:
+def _pod(target: KubernetesTarget, image: str, question: ProbeQuestion) -> dict[str, Any]:
     container = {
         "name": CONTAINER,
         "image": image,

@@ -14,8 +14,8 @@ from mlp.core.compare.run_comparison import (
     Difference,
     FileChange,
     MetricChange,
+    RunSide,
     RunState,
-    Side,
 )
 from mlp.core.errors import UsageError
 from mlp.core.nearest import did_you_mean
@@ -73,14 +73,14 @@ class Harmless:
 
 
 @dataclass(frozen=True, slots=True)
-class Explanation:
+class MetricExplanation:
     """What made `metric` differ. `verdict` is one of:
 
     no metric, equal, nothing changed, one thing changed, several things changed.
     """
 
-    before: Side
-    after: Side
+    before: RunSide
+    after: RunSide
     metric: MetricChange | None
     made_by: Sequence[str]
     metrics: Sequence[MetricChange]  # all that differ
@@ -95,7 +95,7 @@ class Explanation:
 
 def explain(
     difference: Difference, before: RunState, after: RunState, metric: str | None = None
-) -> Explanation:
+) -> MetricExplanation:
     """What made `metric` (the first that differs, by default) differ.
 
     Raises UsageError where the runs have no metric of that name in common.
@@ -105,7 +105,7 @@ def explain(
     touched = [file.path for file in patched_files(b"", before.patch)]
     blamed = _Blame(difference, graph, touched)
     equal = chosen is not None and chosen.equal
-    return Explanation(
+    return MetricExplanation(
         before=difference.before,
         after=difference.after,
         metric=chosen,

@@ -12,10 +12,10 @@ from mlp.core.compare.run_comparison import (
     EnvironmentDifference,
     FileChange,
     MetricChange,
+    RunSide,
     RunState,
-    Side,
 )
-from mlp.core.runs.pipeline import DataItem, Outcome, StageState, flatten
+from mlp.core.runs.pipeline import DataItem, StageOutcome, StageState, flatten
 from mlp.core.runs.provenance import Provenance
 from mlp.core.runs.recorded_run import FINISHED, RunRecord, Tag
 
@@ -35,11 +35,11 @@ def state_of(
     return RunState(record, provenance, stages, patch, outcomes)
 
 
-def side(state: RunState) -> Side:
+def side(state: RunState) -> RunSide:
     """The heading of a run."""
     record = state.record
     dirty = bool(state.patch) or record.tags.get(Tag.DIRTY) in ("true", "True", "1")
-    return Side(record.run_id, record.name, record.status, record.started, state.commit, dirty)
+    return RunSide(record.run_id, record.name, record.status, record.started, state.commit, dirty)
 
 
 def params(before: RunState, after: RunState) -> tuple[Change, ...]:
@@ -145,7 +145,10 @@ def _named(values: _Values, shared: set[str]) -> dict[str, tuple[Any, tuple[str,
 
 
 def _idle(state: RunState, stages: Iterable[str]) -> bool:
-    return any(state.outcomes.get(stage) in (Outcome.CACHED, Outcome.RESTORED) for stage in stages)
+    return any(
+        state.outcomes.get(stage) in (StageOutcome.CACHED, StageOutcome.RESTORED)
+        for stage in stages
+    )
 
 
 def commands(before: RunState, after: RunState) -> tuple[Change, ...]:

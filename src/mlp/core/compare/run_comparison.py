@@ -12,7 +12,7 @@ from mlp.core.runs.recorded_run import RunRecord, Tag
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
+class RunSide:
     """One of the two runs, so far as a heading needs it."""
 
     run_id: str
@@ -135,8 +135,8 @@ class EnvironmentDifference:
 class Difference:
     """Everything that differs between two runs, and every metric, equal ones too."""
 
-    before: Side
-    after: Side
+    before: RunSide
+    after: RunSide
     params: Sequence[Change]
     code: CodeDifference
     data: Sequence[DataChange]

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from mlp.core.explain import failure, waiting
-from mlp.core.explain.failure import Ending, Kind
+from mlp.core.explain.failure import Ending, FailureKind
 from mlp.core.explain.observation import (
     Object,
     Observation,
@@ -30,10 +30,10 @@ from mlp.core.explain.observation import (
 )
 from mlp.core.launch.targets_section import KubernetesTarget
 
-__all__ = ["Explanation", "Observation", "State", "explain"]
+__all__ = ["JobExplanation", "JobPhase", "Observation", "explain"]
 
 
-class State(StrEnum):
+class JobPhase(StrEnum):
     """Where a job is."""
 
     SUSPENDED = "suspended"
@@ -46,14 +46,14 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Explanation:
+class JobExplanation:
     """`reason` is one sentence, `fix` a command or a key of mlp.yaml, "" where nothing is wrong.
 
     `final`: nothing more will come of the job, though the cluster may not have noticed yet. `code`
     and `log` are the exit code and the last lines of the user's own command, where that failed.
     """
 
-    state: State
+    state: JobPhase
     reason: str
     fix: str = ""
     log: tuple[str, ...] = ()
@@ -61,24 +61,24 @@ class Explanation:
     final: bool = False
 
 
-def explain(observation: Observation, target: KubernetesTarget, target_name: str) -> Explanation:
+def explain(observation: Observation, target: KubernetesTarget, target_name: str) -> JobExplanation:
     """What `observation` of a job on `target`, `target_name` in mlp.yaml, says of it."""
     seen, job = observation, observation.job
     again = "`mlp run` submits it again; `mlp jobs list` shows those that there are"
     if job is None:
         why = "the cluster does not have it: it was deleted, or its ttl is over"
-        return Explanation(State.GONE, why, again, final=True)
+        return JobExplanation(JobPhase.GONE, why, again, final=True)
     if is_true(job, "Complete") or is_true(job, "SuccessCriteriaMet"):
-        return Explanation(State.DONE, _done(job, seen), final=True)
+        return JobExplanation(JobPhase.DONE, _done(job, seen), final=True)
     ended = failure.endings(seen, target, target_name)
     refused = next((c for kind in ("Failed", "FailureTarget") if (c := _true(job, kind))), None)
     if refused is not None or any(ending.final for ending in ended):
         return _failed(seen, target, target_name, ended, refused)
     if leaves(job):
-        return Explanation(State.GONE, "it is being deleted", again, final=True)
+        return JobExplanation(JobPhase.GONE, "it is being deleted", again, final=True)
     if job.get("spec", {}).get("suspend"):
         reason = waiting.queued(seen, target, target_name)
-        return Explanation(State.SUSPENDED, reason.text, reason.fix)
+        return JobExplanation(JobPhase.SUSPENDED, reason.text, reason.fix)
     return _alive(seen, target, target_name, ended)
 
 
@@ -105,16 +105,16 @@ def _failed(
     title: str,
     ended: list[Ending],
     refused: Object | None,
-) -> Explanation:
+) -> JobExplanation:
     ending = failure.decisive(ended)
     if ending is None:
         reason = _without_pods(seen, refused or {})
-        return Explanation(State.FAILED, reason.text, reason.fix, final=True)
+        return JobExplanation(JobPhase.FAILED, reason.text, reason.fix, final=True)
     reason = _rendezvous(seen, target, title, ending) or ending.reason
     number = failure.most_failures(ended)
     often = "" if ending.final or number < 2 else f"; it failed {times(number, 'time')}"
-    return Explanation(
-        State.FAILED, f"{reason.text}{often}", reason.fix, ending.log, ending.code, final=True
+    return JobExplanation(
+        JobPhase.FAILED, f"{reason.text}{often}", reason.fix, ending.log, ending.code, final=True
     )
 
 
@@ -136,7 +136,7 @@ def _rendezvous(
 ) -> Reason | None:
     """Which nodes the others waited for in vain, and why those did not run."""
     absent = failure.never_ran(seen)
-    if ending.kind is not Kind.RENDEZVOUS or not absent:
+    if ending.kind is not FailureKind.RENDEZVOUS or not absent:
         return None
     who = f"{'node' if len(absent) == 1 else 'nodes'} {_some(absent)}"
     why = waiting.why(seen, target, title)
@@ -159,7 +159,7 @@ def _some(numbers: list[int], most: int = 8) -> str:
 
 def _alive(
     seen: Observation, target: KubernetesTarget, title: str, ended: list[Ending]
-) -> Explanation:
+) -> JobExplanation:
     lost = _cut_off(seen)
     running = [
         since for p in current(seen) if (since := runs_since(p)) is not None and name(p) not in lost
@@ -170,18 +170,18 @@ def _alive(
     if running and len(running) + done >= gang(seen):
         text = f"{len(running)} of {gang(seen)} nodes run, since {ago(max(running), seen.at)}"
         text += f"; {done} are done" if done else ""
-        return Explanation(State.RUNNING, f"{text}{before.text}", before.fix)
+        return JobExplanation(JobPhase.RUNNING, f"{text}{before.text}", before.fix)
     if lost:
         reason = _lost(seen, target, lost)
         more, fix = (f"; {why.text}", why.fix) if why else ("", reason.fix)
-        return Explanation(State.WAITING, f"{reason.text}{more}{before.text}", fix)
+        return JobExplanation(JobPhase.WAITING, f"{reason.text}{more}{before.text}", fix)
     if why is not None:
         some = f"{len(running)} of {gang(seen)} nodes run; " if running else ""
-        return Explanation(State.WAITING, f"{some}{why.text}{before.text}", why.fix)
+        return JobExplanation(JobPhase.WAITING, f"{some}{why.text}{before.text}", why.fix)
     if len(current(seen)) + done < gang(seen):
         text = _absent(seen, ended)
-        return Explanation(State.WAITING, f"{text}{before.text}", before.fix)
-    return Explanation(State.STARTING, f"{_starting(seen)}{before.text}", before.fix)
+        return JobExplanation(JobPhase.WAITING, f"{text}{before.text}", before.fix)
+    return JobExplanation(JobPhase.STARTING, f"{_starting(seen)}{before.text}", before.fix)
 
 
 def _absent(seen: Observation, ended: list[Ending]) -> str:

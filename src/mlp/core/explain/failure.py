@@ -52,7 +52,7 @@ _DISRUPTED = {
 }
 
 
-class Kind(IntEnum):
+class FailureKind(IntEnum):
     """What a pod ended of; what explains the others' ends comes first."""
 
     KNOWN = 0  # an error of mlp's own ended the user's code
@@ -68,9 +68,9 @@ class Kind(IntEnum):
     WITH_JOB = 10  # the Job ended it, for it had failed
 
 
-_CODE = (Kind.CODE, Kind.CODE_ELSEWHERE)
+_CODE = (FailureKind.CODE, FailureKind.CODE_ELSEWHERE)
 # A gang that loses a pod so is broken: what the others' code makes of that is no cause.
-_TAKEN = (Kind.MEMORY, Kind.EVICTED, Kind.DISRUPTED, Kind.DELETED)
+_TAKEN = (FailureKind.MEMORY, FailureKind.EVICTED, FailureKind.DISRUPTED, FailureKind.DELETED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ class Ending:
 
     index: int
     at: str
-    kind: Kind
+    kind: FailureKind
     reason: Reason
     final: bool = False
     """No pod after it would do better: the worker has said so."""
@@ -109,7 +109,7 @@ def endings(seen: Observation, target: KubernetesTarget, title: str) -> list[End
 def decisive(found: Sequence[Ending]) -> Ending | None:
     """The one that says why the gang ended: the last of each node, the most telling of those."""
     final = [ending for ending in found if ending.final]
-    last = [e for e in {e.index: e for e in found}.values() if e.kind is not Kind.WITH_JOB]
+    last = [e for e in {e.index: e for e in found}.values() if e.kind is not FailureKind.WITH_JOB]
     cause = min(final or last, key=lambda ending: (ending.kind, ending.at), default=None)
     if cause is None or cause.kind not in _CODE:
         return cause
@@ -119,7 +119,7 @@ def decisive(found: Sequence[Ending]) -> Ending | None:
 
 def most_failures(found: Sequence[Ending]) -> int:
     """How often the node that failed most has failed."""
-    counts = Counter(ending.index for ending in found if ending.kind is not Kind.WITH_JOB)
+    counts = Counter(ending.index for ending in found if ending.kind is not FailureKind.WITH_JOB)
     return max(counts.values(), default=0)
 
 
@@ -150,31 +150,36 @@ def _ending(seen: Observation, pod: Object, target: KubernetesTarget, title: str
     log: tuple[str, ...] = ()
     code = None
     if state.get("reason") == "OOMKilled":
-        kind, reason = Kind.MEMORY, _out_of_memory(pod, container, report, where, title)
+        kind, reason = FailureKind.MEMORY, _out_of_memory(pod, container, report, where, title)
     elif report.get("phase") == "code" and report["fix"]:
-        kind, reason = Kind.KNOWN, Reason(f"{clipped(report['message'])} ({where})", report["fix"])
+        kind, reason = (
+            FailureKind.KNOWN,
+            Reason(f"{clipped(report['message'])} ({where})", report["fix"]),
+        )
     elif report.get("phase") == "code":
-        kind = Kind.CODE_ELSEWHERE if report["message"] == ANOTHER_FAILED else Kind.CODE
+        kind = (
+            FailureKind.CODE_ELSEWHERE if report["message"] == ANOTHER_FAILED else FailureKind.CODE
+        )
         code, log = report["code"], tuple(report["log"])
         reason = _code(seen, report, where, title)
     elif pod.get("status", {}).get("reason") == "Evicted":
-        kind, reason = Kind.EVICTED, _evicted(pod, where, title)
+        kind, reason = FailureKind.EVICTED, _evicted(pod, where, title)
     elif _disrupted(pod):
         why = str((condition(pod, "DisruptionTarget") or {}).get("reason"))
         text = f"{where} {_DISRUPTED.get(why, f'was ended ({why})')}"
         fix = _disruption_fix(seen, why, place(pod), target, title)
-        kind, reason = Kind.DISRUPTED, Reason(text, fix)
+        kind, reason = FailureKind.DISRUPTED, Reason(text, fix)
     elif report.get("phase") == "rendezvous":
         text = f"the nodes did not find or keep each other: {clipped(report['message'])} ({where})"
-        kind, reason = Kind.RENDEZVOUS, Reason(text, _logs(seen))
+        kind, reason = FailureKind.RENDEZVOUS, Reason(text, _logs(seen))
     elif report.get("phase") in _DOING:
         text = f"{where} {_DOING[report['phase']]}: {clipped(report['message'])}"
         fix = f"mlp doctor --target {title} checks what the pods can reach"
-        kind, reason = Kind.PREPARING, Reason(text, fix)
+        kind, reason = FailureKind.PREPARING, Reason(text, fix)
     elif leaves(pod) and state.get("exitCode") in _ENDED_FROM_OUTSIDE:
         return _departed(seen, departing(seen, pod), target, title)
     else:
-        kind, reason = Kind.OTHER, _other(seen, pod, container, state, where, title)
+        kind, reason = FailureKind.OTHER, _other(seen, pod, container, state, where, title)
     replaced = _replaced(seen, index(pod), at)
     return Ending(index(pod), at, kind, reason, final, code, log, _seconds(state), replaced)
 
@@ -186,15 +191,15 @@ def _departed(
     where = _where(seen, departure.index, departure.place)
     pod = f"the pod of {where}" if gang(seen) > 1 else where
     if departure.because:
-        kind, text = Kind.DISRUPTED, f"{where} {_DISRUPTED[departure.because]}"
+        kind, text = FailureKind.DISRUPTED, f"{where} {_DISRUPTED[departure.because]}"
     elif departure.at:
-        kind = Kind.DELETED
+        kind = FailureKind.DELETED
         text = f"{pod} was deleted at {clock(departure.at)}, by hand or to empty its node"
     else:
-        kind, text = Kind.OTHER, f"{pod} failed, and is gone with all that it said"
+        kind, text = FailureKind.OTHER, f"{pod} failed, and is gone with all that it said"
     fix = _disruption_fix(seen, departure.because, departure.place, target, title)
     replaced = _replaced(seen, departure.index, departure.at)
-    kind = Kind.WITH_JOB if departure.with_job else kind
+    kind = FailureKind.WITH_JOB if departure.with_job else kind
     return Ending(departure.index, departure.at, kind, Reason(text, fix), replaced=replaced)
 
 

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from mlp.core.checkup.health import Verdict
+from mlp.core.checkup.health import CheckVerdict
 from mlp.core.explain.observation import (
     Object,
     Observation,
@@ -95,10 +95,10 @@ def _fits_nowhere(case: Case, said: str) -> Reason | None:
     found = [target_fit.node(item) for item in case.seen.nodes]
     target = _as_submitted(case)
     check = target_fit.nodes(case.title, target, gang(case.seen), found)
-    if check.verdict is not Verdict.PROBLEM:
+    if check.verdict is not CheckVerdict.PROBLEM:
         return _affinity(case, said)
     tolerant = target.model_copy(update={"tolerations": (_ANY_TAINT,)})
-    if target_fit.nodes(case.title, tolerant, gang(case.seen), found).verdict is Verdict.OK:
+    if target_fit.nodes(case.title, tolerant, gang(case.seen), found).verdict is CheckVerdict.OK:
         return _tainted(case, target, tolerant, found)
     lost = ", ".join(lost_nodes(case.seen))
     return Reason(check.message + (f"; not ready: {lost}" if lost else ""), check.fix)
@@ -111,7 +111,7 @@ def _tainted(
     taints = [
         taint
         for node in found
-        if target_fit.nodes(case.title, tolerant, 1, [node]).verdict is Verdict.OK
+        if target_fit.nodes(case.title, tolerant, 1, [node]).verdict is CheckVerdict.OK
         for taint in target_fit.refusing_taints(node, target.tolerations)
     ]
     words = sorted({f"{_pair(t.get('key'), t.get('value'))}:{t.get('effect')}" for t in taints})

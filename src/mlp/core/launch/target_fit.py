@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mlp.core.checkup.health import Check, Verdict
+from mlp.core.checkup.health import Check, CheckVerdict
 from mlp.core.launch.targets_section import KubernetesTarget
 from mlp.core.quantities import amount
 
@@ -113,9 +113,11 @@ def nodes(
     looked at. Where nodes come and go with what is asked for, a problem is only a guess.
     """
     check = _with_cordoned(name, target, gang, found, _nodes(name, target, gang, found, used))
-    if check.verdict == Verdict.PROBLEM and any(_POOL.search(k) for n in found for k in n.labels):
+    if check.verdict == CheckVerdict.PROBLEM and any(
+        _POOL.search(k) for n in found for k in n.labels
+    ):
         told = f"{check.message}, unless the cluster adds nodes"
-        return dataclasses.replace(check, verdict=Verdict.UNKNOWN, message=told)
+        return dataclasses.replace(check, verdict=CheckVerdict.UNKNOWN, message=told)
     return check
 
 
@@ -124,13 +126,13 @@ def _with_cordoned(
 ) -> Check:
     """What keeps pods from running, with the nodes that could take them and are closed."""
     names = cordoned(target, found)
-    if check.verdict == Verdict.OK or not names:
+    if check.verdict == CheckVerdict.OK or not names:
         return check
     closed = are_cordoned(names)
     open_ones = any(node.ready and _selected(node, target) for node in found)
     message = f"{check.message}; {closed}" if open_ones else f"no node takes pods: {closed}"
     opened = [reopened(node) if node.cordoned else node for node in found]
-    enough = _nodes(name, target, gang, opened, None).verdict == Verdict.OK
+    enough = _nodes(name, target, gang, opened, None).verdict == CheckVerdict.OK
     fix = uncordon(names) if enough or not check.fix else check.fix
     return dataclasses.replace(check, message=message, fix=fix)
 
@@ -152,7 +154,7 @@ def _nodes(
         taints = sorted({_taint(t) for n in open_nodes for t in refusing_taints(n, ())})
         return Check(
             "nodes",
-            Verdict.PROBLEM,
+            CheckVerdict.PROBLEM,
             f"every node that could take the pods has a taint: {', '.join(taints)}",
             fix=f"add tolerations to targets.{name} in mlp.yaml",
         )
@@ -162,7 +164,7 @@ def _nodes(
     if places < gang:
         return Check(
             "nodes",
-            Verdict.PROBLEM,
+            CheckVerdict.PROBLEM,
             f"all nodes together hold {places} of the {gang} pods (each asks for {text})",
             fix=f"lower --nodes to {places}, or targets.{name}.resources in mlp.yaml",
         )
@@ -172,12 +174,12 @@ def _nodes(
         if free < gang:
             return Check(
                 "nodes",
-                Verdict.NOTE,
+                CheckVerdict.NOTE,
                 f"{room}; now there is room for {free}: a job of {gang} waits",
                 fix="mlp jobs list shows yours; lower --nodes to start now" if free else "",
             )
         room += f"; {free} could start now"
-    return Check("nodes", Verdict.OK, room)
+    return Check("nodes", CheckVerdict.OK, room)
 
 
 def refusing_taints(
@@ -223,11 +225,11 @@ def _no_node(name: str, target: KubernetesTarget, found: Sequence[Node]) -> Chec
         selector = ", ".join(f"{key}={value}" for key, value in target.node_selector.items())
         return Check(
             "nodes",
-            Verdict.PROBLEM,
+            CheckVerdict.PROBLEM,
             f"no node has the labels {selector}",
             fix=f"mend targets.{name}.node_selector in mlp.yaml; `kubectl get nodes --show-labels`",
         )
-    return Check("nodes", Verdict.PROBLEM, "no node is ready", fix="kubectl get nodes")
+    return Check("nodes", CheckVerdict.PROBLEM, "no node is ready", fix="kubectl get nodes")
 
 
 def _too_large(
@@ -251,7 +253,7 @@ def _too_large(
         )
     return Check(
         "nodes",
-        Verdict.PROBLEM,
+        CheckVerdict.PROBLEM,
         f"no node can hold one pod (it asks for {asks}; the largest has {have})",
         fix=fix,
     )
@@ -283,7 +285,7 @@ def quota(
     if found:
         return found
     count = f"enough is left of {len(quotas)}" if quotas else "none"
-    return [Check("quota", Verdict.OK, count)]
+    return [Check("quota", CheckVerdict.OK, count)]
 
 
 def _counted(target: KubernetesTarget, gang: int) -> dict[str, float]:
@@ -320,7 +322,7 @@ def _quota(
         never = need > limit or resource.startswith("count/jobs")
         yield Check(
             "quota",
-            Verdict.UNKNOWN if some else Verdict.PROBLEM if never else Verdict.NOTE,
+            CheckVerdict.UNKNOWN if some else CheckVerdict.PROBLEM if never else CheckVerdict.NOTE,
             f"{message}, if it counts its pods"
             if some
             else message
@@ -335,7 +337,7 @@ def _quota(
 def _must_be_said(name: str, title: str, resource: str, kind: str) -> Check:
     return Check(
         "quota",
-        Verdict.PROBLEM,
+        CheckVerdict.PROBLEM,
         f"{title} counts {resource}, so pods that do not say how much they need are refused",
         fix=f"set targets.{name}.resources.{kind} in mlp.yaml",
     )
@@ -350,7 +352,9 @@ def limits(name: str, target: KubernetesTarget, ranges: Sequence[Object]) -> Ite
         if limit.get("type") in ("Container", "Pod")
         for check in _limit(name, target, each["metadata"]["name"], limit)
     ]
-    return found or [Check("limits", Verdict.OK, "one pod is within them" if ranges else "none")]
+    return found or [
+        Check("limits", CheckVerdict.OK, "one pod is within them" if ranges else "none")
+    ]
 
 
 def _limit(name: str, target: KubernetesTarget, title: str, limit: Object) -> Iterable[Check]:
@@ -362,7 +366,7 @@ def _limit(name: str, target: KubernetesTarget, title: str, limit: Object) -> It
                 word = "at most" if beyond > 0 else "at least"
                 yield Check(
                     "limits",
-                    Verdict.PROBLEM,
+                    CheckVerdict.PROBLEM,
                     f"{title} allows a {which} {word} {words(resource, amount(text))};"
                     f" the pods ask for {words(resource, wanted[resource])}",
                     fix=f"set targets.{name}.resources to {text} {resource} in mlp.yaml",
@@ -371,7 +375,7 @@ def _limit(name: str, target: KubernetesTarget, title: str, limit: Object) -> It
         if resource in ("cpu", "memory") and resource not in wanted:
             yield Check(
                 "limits",
-                Verdict.NOTE,
+                CheckVerdict.NOTE,
                 f"{title} gives the pods no more than {words(resource, amount(text))}",
                 fix=f"set targets.{name}.resources.{resource} in mlp.yaml to what they need",
             )

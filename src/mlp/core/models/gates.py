@@ -101,7 +101,7 @@ def files(recorded: str | None, found: str, changes: Sequence[str]) -> Gate:
 
 
 @dataclass(frozen=True, slots=True)
-class Lineage:
+class VersionOrigin:
     """What is known of a version's making. `data`: path -> DVC's hash."""
 
     commit: str | None = None
@@ -112,7 +112,7 @@ class Lineage:
     run_id: str = ""  # of the pipeline run that logged the model
 
 
-def provenance(made: Lineage) -> Gate:
+def provenance(made: VersionOrigin) -> Gate:
     """Its run ended well, and its code and data are known."""
     problems = []
     if made.status != FINISHED:

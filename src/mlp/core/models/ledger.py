@@ -26,7 +26,7 @@ class Action(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class LedgerEntry:
     """One entry; `number` counts from 1 within the model, without gaps. `at`: seconds, epoch."""
 
     model: str

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from mlp.core.models.ledger import Action, Entry
+from mlp.core.models.ledger import Action, LedgerEntry
 
 MODEL_MADE = "model_made"  # evidence: RegisteredModel.made of whom the entry tells
 
@@ -70,7 +70,7 @@ class LoggedModel:
     created: float
 
 
-def model_made(entries: Iterable[Entry]) -> int | None:
+def model_made(entries: Iterable[LedgerEntry]) -> int | None:
     """Which registered model a ledger is of: its `made`; None where the ledger does not say."""
     found = None
     for entry in entries:
@@ -78,13 +78,13 @@ def model_made(entries: Iterable[Entry]) -> int | None:
     return found
 
 
-def registration(entries: Iterable[Entry], version: str) -> Mapping[str, Any]:
+def registration(entries: Iterable[LedgerEntry], version: str) -> Mapping[str, Any]:
     """What was written down when the version was registered by mlp; {} where it was not."""
     found = registration_entry(entries, version)
     return found.evidence if found else {}
 
 
-def registration_entry(entries: Iterable[Entry], version: str) -> Entry | None:
+def registration_entry(entries: Iterable[LedgerEntry], version: str) -> LedgerEntry | None:
     """The last entry that registers the version; None where mlp did not register it."""
     found = None
     for entry in entries:
@@ -94,7 +94,7 @@ def registration_entry(entries: Iterable[Entry], version: str) -> Entry | None:
 
 
 def recorded_digest(
-    entries: Iterable[Entry], version: str, tags: Mapping[str, str] | None = None
+    entries: Iterable[LedgerEntry], version: str, tags: Mapping[str, str] | None = None
 ) -> str | None:
     """The digest that the files of a version have to have; None where none was recorded.
 

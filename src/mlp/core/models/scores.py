@@ -23,14 +23,14 @@ def compare(metric: str, champion: Answers, candidate: Answers) -> tuple[float, 
     import numpy as np
 
     from mlp.core.ab.statistics import metrics
-    from mlp.core.ab.statistics.labelled_rows import Rows
+    from mlp.core.ab.statistics.labelled_rows import LabelledRows
 
     both = (champion, candidate)
     rows = len(champion.labels)
     known = metrics.find(metric)
     scores = [_scores(each) for each in both]
     arm = np.repeat([0, 1], rows)
-    data = Rows(
+    data = LabelledRows(
         arm=arm,
         user=np.tile(np.arange(rows), 2),
         users=rows,

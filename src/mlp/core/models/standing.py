@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mlp.core.ab.traffic import becomes_challenger
-from mlp.core.models.ledger import CHALLENGER, CHAMPION, Action, Entry
+from mlp.core.models.ledger import CHALLENGER, CHAMPION, Action, LedgerEntry
 from mlp.core.models.model_version import Lifecycle
 
 ALIASES = (CHAMPION, CHALLENGER)
@@ -27,7 +27,7 @@ class Good:
     passed_over: Mapping[str, str] = field(default_factory=dict)
 
 
-def holders(entries: Iterable[Entry]) -> dict[str, str]:
+def holders(entries: Iterable[LedgerEntry]) -> dict[str, str]:
     """The version that each alias means, by the ledger alone."""
     held: dict[str, str] = {}
     for entry in entries:
@@ -43,9 +43,9 @@ def holders(entries: Iterable[Entry]) -> dict[str, str]:
     return held
 
 
-def pending(entries: Iterable[Entry]) -> list[Entry]:
+def pending(entries: Iterable[LedgerEntry]) -> list[LedgerEntry]:
     """The INTENDED entries of which the ledger does not say what became."""
-    found: dict[int, Entry] = {}
+    found: dict[int, LedgerEntry] = {}
     for entry in entries:
         if entry.action == Action.INTENDED:
             found[entry.number] = entry
@@ -54,7 +54,7 @@ def pending(entries: Iterable[Entry]) -> list[Entry]:
     return list(found.values())
 
 
-def unsettled(entries: Sequence[Entry], aliases: Mapping[str, str]) -> list[Entry]:
+def unsettled(entries: Sequence[LedgerEntry], aliases: Mapping[str, str]) -> list[LedgerEntry]:
     """The entries that the ledger lacks: what became of intents, and changes by others.
 
     `aliases` are MLflow's, which are the truth. Without anybody at work: under the model's lock.
@@ -67,7 +67,7 @@ def unsettled(entries: Sequence[Entry], aliases: Mapping[str, str]) -> list[Entr
         if alias not in held and _left_over(alias, lacking, aliases):
             continue  # it is cleared instead
         lacking.append(
-            Entry(
+            LedgerEntry(
                 model="",
                 action=Action.FOUND,
                 version=aliases.get(alias),
@@ -80,13 +80,13 @@ def unsettled(entries: Sequence[Entry], aliases: Mapping[str, str]) -> list[Entr
     return lacking
 
 
-def to_clear(entries: Iterable[Entry], aliases: Mapping[str, str]) -> bool:
+def to_clear(entries: Iterable[LedgerEntry], aliases: Mapping[str, str]) -> bool:
     """Whether the challenger's alias is left over from its promotion to champion."""
     same = CHALLENGER in aliases and aliases.get(CHALLENGER) == aliases.get(CHAMPION)
     return same and CHALLENGER not in holders(entries)
 
 
-def last_good(entries: Iterable[Entry], champion: str | None) -> Good:
+def last_good(entries: Iterable[LedgerEntry], champion: str | None) -> Good:
     """Where a rollback from `champion` goes: earlier champions, the last one first.
 
     Passed over is what was rolled back from, taken out or archived and not promoted since.
@@ -111,7 +111,9 @@ def last_good(entries: Iterable[Entry], champion: str | None) -> Good:
     )
 
 
-def lifecycle(version: str, aliases: Mapping[str, str], entries: Iterable[Entry] = ()) -> Lifecycle:
+def lifecycle(
+    version: str, aliases: Mapping[str, str], entries: Iterable[LedgerEntry] = ()
+) -> Lifecycle:
     """Where a version stands."""
     if aliases.get(CHAMPION) == version:
         return Lifecycle.PRODUCTION
@@ -124,7 +126,9 @@ def lifecycle(version: str, aliases: Mapping[str, str], entries: Iterable[Entry]
     return Lifecycle.ARCHIVED if archived else Lifecycle.NONE
 
 
-def taken_out(entries: Iterable[Entry], version: str | None, seen: int = 0) -> Entry | None:
+def taken_out(
+    entries: Iterable[LedgerEntry], version: str | None, seen: int = 0
+) -> LedgerEntry | None:
     """By which entry after number `seen` servers took the challenger out, and nobody back in.
 
     Who gives it a share, or makes it challenger anew, takes it back in.
@@ -140,7 +144,7 @@ def taken_out(entries: Iterable[Entry], version: str | None, seen: int = 0) -> E
     return found
 
 
-def who_made(entries: Iterable[Entry], alias: str, version: str | None) -> Entry | None:
+def who_made(entries: Iterable[LedgerEntry], alias: str, version: str | None) -> LedgerEntry | None:
     """The entry by which `alias` came to mean `version`, the last one."""
     found = None
     for entry in entries:
@@ -149,13 +153,13 @@ def who_made(entries: Iterable[Entry], alias: str, version: str | None) -> Entry
     return found
 
 
-def _settled(intent: Entry, aliases: Mapping[str, str]) -> Entry:
+def _settled(intent: LedgerEntry, aliases: Mapping[str, str]) -> LedgerEntry:
     alias = intent.alias or CHAMPION
     wanted = None if intent.evidence.get(OUTCOME) == Action.ARCHIVED else intent.version
     reached = aliases.get(alias) == wanted
     action = Action(intent.evidence.get(OUTCOME, Action.PROMOTED)) if reached else Action.ABANDONED
     kept = {k: v for k, v in intent.evidence.items() if k != OUTCOME} if reached else {}
-    return Entry(
+    return LedgerEntry(
         model=intent.model,
         action=action,
         version=intent.version,
@@ -171,7 +175,7 @@ def _settled(intent: Entry, aliases: Mapping[str, str]) -> Entry:
     )
 
 
-def _note(intent: Entry, now: str | None, reached: bool) -> str:
+def _note(intent: LedgerEntry, now: str | None, reached: bool) -> str:
     if reached:
         return AFTER_CRASH
     if now == intent.previous:
@@ -181,11 +185,11 @@ def _note(intent: Entry, now: str | None, reached: bool) -> str:
     )
 
 
-def _takes_over(entry: Entry) -> bool:
+def _takes_over(entry: LedgerEntry) -> bool:
     return entry.alias == CHAMPION and entry.action in (Action.PROMOTED, Action.ROLLED_BACK)
 
 
-def _left_over(alias: str, lacking: Iterable[Entry], aliases: Mapping[str, str]) -> bool:
+def _left_over(alias: str, lacking: Iterable[LedgerEntry], aliases: Mapping[str, str]) -> bool:
     """Whether the champion's promotion ended before the challenger's alias was taken from it."""
     version = aliases.get(alias)
     return alias == CHALLENGER and any(

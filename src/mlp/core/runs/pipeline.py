@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 
-class Outcome(StrEnum):
+class StageOutcome(StrEnum):
     """How a stage came to its outputs in a run."""
 
     RAN = "ran"

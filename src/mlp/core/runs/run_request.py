@@ -6,7 +6,7 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class RunRequest:
     """What is asked of a run. `targets` are stages, none for all; `launches` by stage.
 
     `pull` has DVC fetch what is missing, as `dvc repro --pull` does.

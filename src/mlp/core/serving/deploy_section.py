@@ -65,7 +65,7 @@ class Deploy(Section):
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class WantedRelease:
     """All that the values follow from."""
 
     project: str
@@ -95,7 +95,7 @@ def release_name(deploy: Deploy, model: str) -> str:
     return name
 
 
-def values(wanted: Wanted) -> dict[str, Any]:
+def values(wanted: WantedRelease) -> dict[str, Any]:
     """The chart's values. Raises ConfigurationError for what cannot work in a cluster."""
     target, deploy = wanted.target, wanted.deploy
     spec = {
@@ -134,7 +134,7 @@ def values(wanted: Wanted) -> dict[str, Any]:
     return merge_patch(made, deploy.values)
 
 
-def _serve(wanted: Wanted) -> Serve:
+def _serve(wanted: WantedRelease) -> Serve:
     serve = wanted.serve.model_copy(update={"port": _PORT})
     if serve.log is None or "://" in serve.log:
         return serve
@@ -148,7 +148,7 @@ def _serve(wanted: Wanted) -> Serve:
     )
 
 
-def _reachable(wanted: Wanted) -> str:
+def _reachable(wanted: WantedRelease) -> str:
     uri = wanted.target.tracking_uri or wanted.tracking_uri
     if not uri.startswith(_SERVERS):
         raise ConfigurationError(
@@ -159,7 +159,7 @@ def _reachable(wanted: Wanted) -> str:
     return uri
 
 
-def _state(wanted: Wanted) -> dict[str, str]:
+def _state(wanted: WantedRelease) -> dict[str, str]:
     if wanted.deploy.state_secret is not None:
         return {"secret": wanted.deploy.state_secret, "key": STATE_VARIABLE}
     if wanted.target.secrets:  # it is in one of them; nobody but the pods may look
@@ -173,7 +173,7 @@ def _state(wanted: Wanted) -> dict[str, str]:
     )
 
 
-def _token(wanted: Wanted) -> dict[str, str]:
+def _token(wanted: WantedRelease) -> dict[str, str]:
     secret, variable = wanted.deploy.token_secret, wanted.serve.token_env
     if secret is None:
         return {"secret": "", "key": variable or "token"}
@@ -185,7 +185,7 @@ def _token(wanted: Wanted) -> dict[str, str]:
     return {"secret": secret, "key": variable}
 
 
-def _resources(wanted: Wanted) -> dict[str, Any]:
+def _resources(wanted: WantedRelease) -> dict[str, Any]:
     asked = wanted.deploy.resources
     both = math.ceil((amount(asked.memory) + amount(wanted.serve.challenger_memory)) / 2**20)
     limit = asked.memory_limit or f"{both}Mi"

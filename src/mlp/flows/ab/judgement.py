@@ -9,7 +9,7 @@ from mlp.core.ab.exposure import Period, comparable, periods
 from mlp.core.ab.traffic import Traffic, traffic
 from mlp.core.ab.verdict import Verdict
 from mlp.core.errors import ConfigurationError
-from mlp.core.models.ledger import Entry
+from mlp.core.models.ledger import LedgerEntry
 from mlp.core.models.standing import taken_out
 from mlp.flows.models.opened import opened
 from mlp.flows.models.reconcile import settle
@@ -64,7 +64,7 @@ def reach(project: Project, *, since: float | None = None, metric: str | None = 
             prediction=project.model.prediction,
             probability=project.model.probability,
         )
-    question = judging.Question(
+    question = judging.VerdictQuestion(
         model=project.model.name,
         metric=chosen,
         maximize=maximize,
@@ -88,7 +88,7 @@ class Counted:
 
 
 @dataclass(frozen=True, slots=True)
-class Status:
+class ABStatus:
     """Who answers now, since when at which share, and what they have answered."""
 
     model: str
@@ -96,10 +96,10 @@ class Status:
     taken_out: str | None
     history: Sequence[Period]
     counted: Sequence[Counted]
-    entries: Sequence[Entry]  # the last ones
+    entries: Sequence[LedgerEntry]  # the last ones
 
 
-def status(project: Project) -> Status:
+def status(project: Project) -> ABStatus:
     """The traffic, its history, and counts by version and route, of the log since it began."""
     from mlp.adapters.predictions import log_reading
 
@@ -120,10 +120,10 @@ def status(project: Project) -> Status:
             found = log.execute(_COUNTS.format(marks), [model, *versions, int(start * 1e6)])
             counted = [Counted(*row) for row in found.fetchall()]
     out = _why_out(entries, now.challenger) if now.challenger is not None else None
-    return Status(model, now, out, mine, counted, entries[-_LAST:])
+    return ABStatus(model, now, out, mine, counted, entries[-_LAST:])
 
 
-def _traffic(project: Project) -> tuple[list[Entry], Traffic]:
+def _traffic(project: Project) -> tuple[list[LedgerEntry], Traffic]:
     """The ledger, and the traffic that follows from it and from MLflow's aliases.
 
     What happened without the ledger is written into it first, as every command does.
@@ -156,6 +156,6 @@ def measure(project: Project, name: str | None) -> "tuple[Metric, bool]":
     return found, goal == "maximize"
 
 
-def _why_out(entries: Sequence[Entry], version: str) -> str | None:
+def _why_out(entries: Sequence[LedgerEntry], version: str) -> str | None:
     out = taken_out(entries, version)
     return None if out is None else out.reason or "no reason was given"

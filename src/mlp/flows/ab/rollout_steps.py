@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from mlp.core.ab.rollout import Kind, Move, Steps, next_move, opinion, position
+from mlp.core.ab.rollout import Move, StepKind, Steps, next_move, opinion, position
 from mlp.core.errors import ConfigurationError, GateRefused, RemoteError
-from mlp.core.models.ledger import CHALLENGER, CHAMPION, Action, Entry
+from mlp.core.models.ledger import CHALLENGER, CHAMPION, Action, LedgerEntry
 from mlp.flows.ab import judgement, traffic_shares
 from mlp.flows.models import promoting, rolling_back
 from mlp.flows.models.opened import opened
@@ -23,7 +23,7 @@ _LOOK_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class RolloutOutcome:
     """Where a rollout is. `move` is the last one; `over`: nothing more comes of it."""
 
     model: str
@@ -40,7 +40,7 @@ def run(
     *,
     once: bool = False,
     sleep: Sleep = time.sleep,
-) -> Outcome:
+) -> RolloutOutcome:
     """Bring the challenger to the users step by step, and make it champion at the end.
 
     With `once` one move is made, if one is due. Raises GateRefused where the challenger was taken
@@ -70,7 +70,7 @@ def run(
 
 def promote(
     project: Project, progress: Progress, reason: str = "", seen: int | None = None
-) -> Entry:
+) -> LedgerEntry:
     """Make the challenger champion, through its gates; returns the ledger's entry.
 
     `progress` gets a line when a gate begins, `seen` is as in `promoting.Request`. Raises
@@ -78,11 +78,13 @@ def promote(
     ConfigurationError where there is no challenger.
     """
     version = _challenger(project)
-    request = promoting.Request(version, CHAMPION, reason or "mlp deploy promote", seen=seen)
+    request = promoting.PromotionRequest(
+        version, CHAMPION, reason or "mlp deploy promote", seen=seen
+    )
     return promoting.apply(project, promoting.plan(project, request, progress))
 
 
-def abort(project: Project, reason: str = "") -> Entry:
+def abort(project: Project, reason: str = "") -> LedgerEntry:
     """Take the challenger's alias away, so that the champion answers everything. Returns the entry.
 
     Raises ConfigurationError where there is no challenger.
@@ -91,7 +93,7 @@ def abort(project: Project, reason: str = "") -> Entry:
     return rolling_back.withdraw(project, reason or "mlp deploy abort")
 
 
-def _advance(project: Project, steps: Steps, progress: Progress) -> Outcome:
+def _advance(project: Project, steps: Steps, progress: Progress) -> RolloutOutcome:
     """Look, decide, and do it."""
     model, version = project.model.name, traffic_shares.current(project).challenger
     with opened(project) as ledger:
@@ -102,15 +104,15 @@ def _advance(project: Project, steps: Steps, progress: Progress) -> Outcome:
     found = judgement.reach(project)
     move = next_move(steps, at, opinion(found.outcome, found.because), found.reason, time.time())
     share = at.share
-    if move.kind == Kind.SHARE:
+    if move.kind == StepKind.SHARE:
         share = move.share
         traffic_shares.set_share(project, share, reason=f"rollout: {move.reason}")
-    elif move.kind == Kind.PROMOTE:
+    elif move.kind == StepKind.PROMOTE:
         share = 1.0
         _promote(project, progress, version, move.reason, entries[-1].number)
-    elif move.kind == Kind.ABORT:
+    elif move.kind == StepKind.ABORT:
         _take_back(project, version, move.reason)
-    return Outcome(model, version, share, move, move.kind == Kind.PROMOTE)
+    return RolloutOutcome(model, version, share, move, move.kind == StepKind.PROMOTE)
 
 
 def _promote(project: Project, progress: Progress, version: str, reason: str, seen: int) -> None:
@@ -139,7 +141,7 @@ def _challenger(project: Project) -> str:
     return version
 
 
-def _ended(model: str, entries: Sequence[Entry]) -> Outcome:
+def _ended(model: str, entries: Sequence[LedgerEntry]) -> RolloutOutcome:
     """Of a rollout without a challenger: what the ledger says became of it."""
     moves = [entry for entry in entries if entry.alias in (CHAMPION, CHALLENGER)]
     last = moves[-1] if moves else None
@@ -150,28 +152,28 @@ def _ended(model: str, entries: Sequence[Entry]) -> Outcome:
     shared = {entry.version for entry in entries if entry.action == Action.SHARED}
     promoted = last is not None and last.alias == CHAMPION and last.action == Action.PROMOTED
     if last is not None and promoted and last.version in shared:
-        move = Move(Kind.PROMOTE, f"it is champion since entry {last.number} of the ledger")
-        return Outcome(model, str(last.version), 1.0, move, over=True)
+        move = Move(StepKind.PROMOTE, f"it is champion since entry {last.number} of the ledger")
+        return RolloutOutcome(model, str(last.version), 1.0, move, over=True)
     raise ConfigurationError(
         f"model {model!r} has no challenger", fix="mlp models promote VERSION --to challenger"
     )
 
 
-def _words(outcome: Outcome) -> str:
+def _words(outcome: RolloutOutcome) -> str:
     move = outcome.move
-    if move.kind == Kind.SHARE:
+    if move.kind == StepKind.SHARE:
         return f"gets {move.share:.0%} of the keys ({move.reason})"
-    if move.kind == Kind.PROMOTE:
+    if move.kind == StepKind.PROMOTE:
         return f"is champion ({move.reason})"
-    if move.kind == Kind.WAIT:
+    if move.kind == StepKind.WAIT:
         until = time.strftime("%H:%M:%S", time.localtime(move.until))
         return f"has {outcome.share:.0%} of the keys until {until} at least"
     return f"stays at {outcome.share:.0%} of the keys: {move.reason}"
 
 
 def _pause(move: Move, now: float) -> float:
-    if move.kind == Kind.SHARE:
+    if move.kind == StepKind.SHARE:
         return 0.0
-    if move.kind == Kind.WAIT:
+    if move.kind == StepKind.WAIT:
         return min(_LOOK_S, max(0.05, move.until - now))
     return _LOOK_S

@@ -2,7 +2,7 @@
 
 from mlp.core.ab.traffic import Traffic, traffic
 from mlp.core.errors import ConfigurationError, UsageError
-from mlp.core.models.ledger import CHALLENGER, CHAMPION, Action, Entry
+from mlp.core.models.ledger import CHALLENGER, CHAMPION, Action, LedgerEntry
 from mlp.flows.models.opened import Opened, actor, opened
 from mlp.flows.models.reconcile import settle
 from mlp.flows.project import Project
@@ -15,7 +15,9 @@ def current(project: Project) -> Traffic:
         return _traffic(project, model)
 
 
-def set_share(project: Project, share: float, shadow: bool = False, reason: str = "") -> Entry:
+def set_share(
+    project: Project, share: float, shadow: bool = False, reason: str = ""
+) -> LedgerEntry:
     """Give the challenger a share of the keys (0 to 1), from now on; returns the ledger's entry.
 
     Servers follow within seconds, without a restart. Raises UsageError for another share and
@@ -33,7 +35,7 @@ def set_share(project: Project, share: float, shadow: bool = False, reason: str 
                 fix="mlp models promote VERSION --to challenger",
             )
         before = _traffic(project, model)
-        wanted = Entry(
+        wanted = LedgerEntry(
             model=model.name,
             action=Action.SHARED,
             version=challenger,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlp.adapters import data
-from mlp.core.checkup.health import Check, Verdict
+from mlp.core.checkup.health import Check, CheckVerdict
 from mlp.core.config import Config
 from mlp.core.errors import ConfigurationError, MlpError, from_os_error
 from mlp.core.layout import Layout
@@ -35,7 +35,7 @@ class Report:
     @property
     def healthy(self) -> bool:
         """Whether there is no problem. What cannot be known is none."""
-        return all(check.verdict != Verdict.PROBLEM for check in self.checks)
+        return all(check.verdict != CheckVerdict.PROBLEM for check in self.checks)
 
 
 def examine(
@@ -91,7 +91,7 @@ def _project(
         loaded = project.load(start, env=env, settings=settings)
     except (ConfigurationError, OSError) as e:
         return None, [_problem("mlp.yaml", e)]
-    return loaded, [Check("mlp.yaml", Verdict.OK, f"project {loaded.config.project!r}")]
+    return loaded, [Check("mlp.yaml", CheckVerdict.OK, f"project {loaded.config.project!r}")]
 
 
 def _root(start: Path) -> Path:
@@ -102,12 +102,14 @@ def _root(start: Path) -> Path:
 
 
 def _unasked(name: str, reasons: Sequence[Check]) -> Check:
-    return Check(name, Verdict.UNKNOWN, f"not asked: {reasons[0].name} has to be right first")
+    return Check(name, CheckVerdict.UNKNOWN, f"not asked: {reasons[0].name} has to be right first")
 
 
 def _pipeline(root: Path, config: Config | None) -> Iterator[Check]:
     if data.root(root) is None:
-        yield Check("pipeline", Verdict.PROBLEM, "there is no DVC project here", fix="dvc init")
+        yield Check(
+            "pipeline", CheckVerdict.PROBLEM, "there is no DVC project here", fix="dvc init"
+        )
         return
     try:
         names = [stage.name for stage in data.stages(root)]
@@ -117,13 +119,13 @@ def _pipeline(root: Path, config: Config | None) -> Iterator[Check]:
     if not names:
         yield Check(
             "pipeline",
-            Verdict.PROBLEM,
+            CheckVerdict.PROBLEM,
             "dvc.yaml has no stage" if (root / "dvc.yaml").exists() else "there is no dvc.yaml",
             fix="dvc stage add -n NAME -d INPUT -o OUTPUT COMMAND",
         )
         return
     count = "1 stage" if len(names) == 1 else f"{len(names)} stages"
-    yield Check("pipeline", Verdict.OK, f"dvc.yaml and dvc.lock are right: {count}")
+    yield Check("pipeline", CheckVerdict.OK, f"dvc.yaml and dvc.lock are right: {count}")
     if config is not None and config.launch:
         yield _launches(config, names)
 
@@ -132,10 +134,13 @@ def _launches(config: Config, names: Sequence[str]) -> Check:
     known = launch_names(names)
     strange = [name for name in config.launch if name not in known]
     if not strange:
-        return Check("launch", Verdict.OK, "every stage under `launch` is in dvc.yaml")
+        return Check("launch", CheckVerdict.OK, "every stage under `launch` is in dvc.yaml")
     hints = [f"{name!r} is no stage of dvc.yaml{did_you_mean(name, known)}" for name in strange]
     return Check(
-        "launch", Verdict.PROBLEM, "; ".join(hints), fix="mend the names under `launch` in mlp.yaml"
+        "launch",
+        CheckVerdict.PROBLEM,
+        "; ".join(hints),
+        fix="mend the names under `launch` in mlp.yaml",
     )
 
 
@@ -145,18 +150,18 @@ def _undelivered(layout: Layout) -> Check:
     if not left and refused:
         return Check(
             "record",
-            Verdict.NOTE,
+            CheckVerdict.NOTE,
             f"MLflow has every run, but refused parts of {', '.join(run[:8] for run in refused)}",
             fix=f"mlp runs show {next(iter(refused))[:8]} lists them",
             cause="\n".join(lines[0].partition("\n")[0] for lines in refused.values()),
         )
     if not left:
-        return Check("record", Verdict.OK, "MLflow has every run")
+        return Check("record", CheckVerdict.OK, "MLflow has every run")
     runs = "1 run is" if len(left) == 1 else f"{len(left)} runs are"
     reasons = {recording.delivery(layout.run(path.name)).reason for path in left} - {""}
     return Check(
         "record",
-        Verdict.NOTE,
+        CheckVerdict.NOTE,
         f"{runs} not in MLflow yet; nothing is lost",
         fix="mlp runs sync",
         cause="\n".join(sorted(reasons)),
@@ -165,4 +170,4 @@ def _undelivered(layout: Layout) -> Check:
 
 def _problem(name: str, error: MlpError | OSError) -> Check:
     known = from_os_error(error) if isinstance(error, OSError) else error
-    return Check(name, Verdict.PROBLEM, known.message, known.fix, known.cause)
+    return Check(name, CheckVerdict.PROBLEM, known.message, known.fix, known.cause)

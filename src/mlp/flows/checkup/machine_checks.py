@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mlp.adapters import git
 from mlp.adapters.base import machine
-from mlp.core.checkup.health import Check, Verdict
+from mlp.core.checkup.health import Check, CheckVerdict
 from mlp.core.errors import ConfigurationError, from_os_error
 from mlp.core.layout import Layout
 
@@ -22,8 +22,8 @@ def python() -> Check:
     found = f"{platform.python_version()} ({sys.executable})"
     if sys.version_info < _OLDEST_PYTHON:
         oldest = ".".join(map(str, _OLDEST_PYTHON))
-        return Check("python", Verdict.PROBLEM, found, fix=f"use Python {oldest} or later")
-    return Check("python", Verdict.OK, found)
+        return Check("python", CheckVerdict.PROBLEM, found, fix=f"use Python {oldest} or later")
+    return Check("python", CheckVerdict.OK, found)
 
 
 def installed(package: str) -> str | None:
@@ -38,24 +38,24 @@ def training(*, required: bool) -> Iterator[Check]:
     if missing:
         yield Check(
             "training",
-            Verdict.PROBLEM if required else Verdict.NOTE,
+            CheckVerdict.PROBLEM if required else CheckVerdict.NOTE,
             f"not installed: {', '.join(missing)}"
             + ("" if required else " (only mlp.trainer() needs them)"),
             fix="pip install 'mlp-loop[train]'",
         )
     else:
         versions = ", ".join(f"{name} {packages[name]}" for name in _TRAINING)
-        yield Check("training", Verdict.OK, versions)
+        yield Check("training", CheckVerdict.OK, versions)
     gpus = machine.machine().gpus
     if gpus and "+cpu" in packages.get("torch", ""):
         yield Check(
             "gpu",
-            Verdict.PROBLEM,
+            CheckVerdict.PROBLEM,
             f"{len(gpus)} here, and torch {packages['torch']} is built without GPUs",
             fix="install a CUDA build of torch",
         )
     else:
-        yield Check("gpu", Verdict.OK, "; ".join(gpus) or "none: training uses the processor")
+        yield Check("gpu", CheckVerdict.OK, "; ".join(gpus) or "none: training uses the processor")
 
 
 def repository(root: Path) -> Iterator[Check]:
@@ -64,27 +64,29 @@ def repository(root: Path) -> Iterator[Check]:
         git.git(["rev-parse", "--show-toplevel"], root)
     except ConfigurationError as e:
         if not e.cause:
-            yield Check("git", Verdict.PROBLEM, e.message, fix=e.fix)
+            yield Check("git", CheckVerdict.PROBLEM, e.message, fix=e.fix)
         elif "not a git repository" in e.cause:
             yield Check(
                 "git",
-                Verdict.PROBLEM,
+                CheckVerdict.PROBLEM,
                 "no repository here: a run cannot say which code made it",
                 fix="git init",
             )
         else:
-            yield Check("git", Verdict.PROBLEM, "git does not work here", cause=e.cause)
+            yield Check("git", CheckVerdict.PROBLEM, "git does not work here", cause=e.cause)
         return
     commit = git.head(root)
     if commit is None:
         yield Check(
             "git",
-            Verdict.PROBLEM,
+            CheckVerdict.PROBLEM,
             "the repository has no commit yet: a run has nothing to refer to",
             fix="git add --all && git commit -m 'first commit'",
         )
         return
-    yield Check("git", Verdict.OK, f"{git.git(['--version'], root).strip()}, commit {commit[:8]}")
+    yield Check(
+        "git", CheckVerdict.OK, f"{git.git(['--version'], root).strip()}, commit {commit[:8]}"
+    )
 
 
 def disk(root: Path) -> Check:
@@ -92,8 +94,8 @@ def disk(root: Path) -> Check:
     free = machine.free_bytes(root)
     message = f"{free / 1e9:.1f} GB free"
     if free < _LITTLE_SPACE:
-        return Check("disk", Verdict.PROBLEM, message, fix="free some space: `df -h`")
-    return Check("disk", Verdict.OK, message)
+        return Check("disk", CheckVerdict.PROBLEM, message, fix="free some space: `df -h`")
+    return Check("disk", CheckVerdict.OK, message)
 
 
 def state(layout: Layout) -> Check:
@@ -104,5 +106,5 @@ def state(layout: Layout) -> Check:
             pass
     except OSError as e:
         known = from_os_error(OSError(e.errno, e.strerror, str(folder)))
-        return Check("state", Verdict.PROBLEM, known.message, fix=known.fix)
-    return Check("state", Verdict.OK, ".mlp can be written")
+        return Check("state", CheckVerdict.PROBLEM, known.message, fix=known.fix)
+    return Check("state", CheckVerdict.OK, ".mlp can be written")

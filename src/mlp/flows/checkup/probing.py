@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlp.core.checkup.health import Check, Verdict
+from mlp.core.checkup.health import Check, CheckVerdict
 from mlp.core.patience import waiting_for
 from mlp.core.runs import environment
 from mlp.core.secrets import mask_urls
@@ -78,15 +78,19 @@ class Probe:
             self.process.kill()
             self.process.communicate()
             return [
-                Check(self.name, Verdict.PROBLEM, f"no answer in {_LIMIT_S:.0f} s", fix=self.fix)
+                Check(
+                    self.name, CheckVerdict.PROBLEM, f"no answer in {_LIMIT_S:.0f} s", fix=self.fix
+                )
             ]
         if self.process.returncode != 0:
             last = [line for line in errors.splitlines() if line.strip()][-1:]
             cause = mask_urls("".join(last))
-            return [Check(self.name, Verdict.PROBLEM, "does not work", fix=self.fix, cause=cause)]
+            return [
+                Check(self.name, CheckVerdict.PROBLEM, "does not work", fix=self.fix, cause=cause)
+            ]
         if self.name == "torchrun":
-            return [Check(self.name, Verdict.OK, "starts two processes")]
+            return [Check(self.name, CheckVerdict.OK, "starts two processes")]
         return [
-            Check(**{**found, "verdict": Verdict(found["verdict"])})
+            Check(**{**found, "verdict": CheckVerdict(found["verdict"])})
             for found in json.loads(output.splitlines()[-1])
         ]

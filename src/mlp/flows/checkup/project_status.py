@@ -13,14 +13,14 @@ from mlp.adapters.base import event_file, lock
 from mlp.core.errors import MlpError, from_os_error
 from mlp.core.layout import Layout, RunLayout
 from mlp.core.runs.pipeline import PlannedStage
-from mlp.core.runs.run_request import Request
+from mlp.core.runs.run_request import RunRequest
 from mlp.core.secrets import mask_urls
 from mlp.flows.project import Project
 from mlp.flows.runs import recording, running
 
 
 @dataclass(frozen=True, slots=True)
-class Code:
+class CodeState:
     """What is checked out. `changed` and `untracked` count files that are not committed."""
 
     commit: str | None
@@ -63,7 +63,7 @@ class Undelivered:
 
 
 @dataclass(frozen=True, slots=True)
-class Status:
+class ProjectStatus:
     """All of it. `stages` is None where it cannot be told: `problem` says why, or a run goes on."""
 
     project: str
@@ -71,7 +71,7 @@ class Status:
     env: str | None
     experiment: str
     tracking_uri: str
-    code: Code | None
+    code: CodeState | None
     last_run: LocalRun | None
     undelivered: Sequence[Undelivered]
     stages: Sequence[PlannedStage] | None
@@ -79,13 +79,13 @@ class Status:
     next: Sequence[str]
 
 
-def status(project: Project) -> Status:
+def status(project: Project) -> ProjectStatus:
     """Look at the project. Nothing is changed."""
     last = last_run(project.layout)
     going_on = last is not None and last.status == "RUNNING"
     stages, problem = (None, None) if going_on else _plan(project)
     undelivered = _undelivered(project.layout)
-    return Status(
+    return ProjectStatus(
         project=project.config.project,
         root=str(project.root),
         env=project.env,
@@ -162,14 +162,14 @@ def _undelivered(layout: Layout) -> list[Undelivered]:
 def _plan(project: Project) -> tuple[Sequence[PlannedStage] | None, MlpError | None]:
     # Not while a run goes on: looking takes DVC's lock, which the run needs after each stage.
     try:
-        return running.plan(project, Request()).stages, None
+        return running.plan(project, RunRequest()).stages, None
     except MlpError as e:
         return None, e
     except OSError as e:
         return None, from_os_error(e)
 
 
-def _code(root: Path) -> Code | None:
+def _code(root: Path) -> CodeState | None:
     top = git.repository(root)
     if top is None:
         return None
@@ -177,7 +177,7 @@ def _code(root: Path) -> Code | None:
     ours = [f"--exclude={pattern}" for pattern in git.ignored(root)]
     others = git.git(["ls-files", "-z", "--others", "--exclude-standard", *ours], top)
     branch = git.git(["branch", "--show-current"], top).strip()
-    return Code(git.head(top), branch or None, tracked.count("\0"), others.count("\0"))
+    return CodeState(git.head(top), branch or None, tracked.count("\0"), others.count("\0"))
 
 
 def _next(

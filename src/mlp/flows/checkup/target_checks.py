@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from mlp.adapters import cluster, data
 from mlp.adapters.cluster import Cluster, NotFoundError
-from mlp.core.checkup.health import Check, Verdict
+from mlp.core.checkup.health import Check, CheckVerdict
 from mlp.core.errors import ConfigurationError, MlpError
 from mlp.core.launch import image as images
 from mlp.core.launch import target_fit
@@ -45,7 +45,7 @@ def check(project: Project, target_name: str, nodes: int, deep: bool) -> list[Ch
 def require(project: Project, name: str, settings: KubernetesTarget, nodes: int) -> Sequence[Check]:
     """What `before_launch` finds; ConfigurationError for what would keep the job from running."""
     found = before_launch(project, name, settings, nodes)
-    problems = [check for check in found if check.verdict == Verdict.PROBLEM]
+    problems = [check for check in found if check.verdict == CheckVerdict.PROBLEM]
     if problems:
         first, *more = problems
         raise ConfigurationError(
@@ -82,11 +82,11 @@ def before_launch(
 
 
 def _works(found: Iterable[Check]) -> bool:
-    return all(each.verdict != Verdict.PROBLEM for each in found)
+    return all(each.verdict != CheckVerdict.PROBLEM for each in found)
 
 
 def _problem(name: str, error: MlpError) -> Check:
-    return Check(name, Verdict.PROBLEM, error.message, error.fix, error.cause)
+    return Check(name, CheckVerdict.PROBLEM, error.message, error.fix, error.cause)
 
 
 # --- the cluster --------------------------------------------------------------------------------
@@ -99,14 +99,14 @@ def _cluster(target: Target) -> list[Check]:
     except MlpError as e:
         return [_problem("cluster", e)]
     where = f"{version} at {target.connection.address}"
-    found = [Check("cluster", Verdict.OK, where)]
+    found = [Check("cluster", CheckVerdict.OK, where)]
     try:
         cluster.require_namespace(target.connection)
     except NotFoundError:
         found.append(
             Check(
                 "namespace",
-                Verdict.PROBLEM,
+                CheckVerdict.PROBLEM,
                 f"the cluster has no namespace {target.namespace!r}",
                 fix=f"kubectl create namespace {target.namespace}, or mend"
                 f" targets.{target.name}.namespace in mlp.yaml",
@@ -115,7 +115,7 @@ def _cluster(target: Target) -> list[Check]:
     except MlpError as e:
         found.append(unknown("namespace", e, f"whether there is {target.namespace!r}"))
     else:
-        found.append(Check("namespace", Verdict.OK, f"{target.namespace} is there"))
+        found.append(Check("namespace", CheckVerdict.OK, f"{target.namespace} is there"))
     return found
 
 
@@ -132,12 +132,12 @@ def _inside(target: Target, threads: ThreadPoolExecutor, deep: bool) -> list[Che
     def fits(found: Sequence[target_fit.Node]) -> Iterable[Check]:
         taken = _or_none(used) if used else None
         check = target_fit.nodes(target.name, settings, target.nodes, found, taken)
-        if check.verdict == Verdict.PROBLEM:
+        if check.verdict == CheckVerdict.PROBLEM:
             back = [target_fit.reopened(node) for node in found]
             then = target_fit.nodes(target.name, settings, target.nodes, back)
-            if then.verdict == Verdict.OK:
+            if then.verdict == CheckVerdict.OK:
                 told = f"{check.message}; a job waits until nodes are back"
-                check = dataclasses.replace(check, verdict=Verdict.NOTE, message=told)
+                check = dataclasses.replace(check, verdict=CheckVerdict.NOTE, message=told)
         yield check
 
     found = [rights]
@@ -163,7 +163,7 @@ def _rights(target: Target) -> Check:
     except MlpError as e:
         return unknown("rights", e)
     if not missing:
-        return Check("rights", Verdict.OK, f"all that mlp needs in {target.namespace}")
+        return Check("rights", CheckVerdict.OK, f"all that mlp needs in {target.namespace}")
     verbs: dict[str, list[str]] = {}
     for right in missing:
         what = f"{right.resource}/{right.subresource}".rstrip("/")
@@ -171,7 +171,7 @@ def _rights(target: Target) -> Check:
     lacking = "; ".join(f"{what}: {', '.join(names)}" for what, names in verbs.items())
     return Check(
         "rights",
-        Verdict.PROBLEM,
+        CheckVerdict.PROBLEM,
         f"you may not do all that mlp needs in {target.namespace}; missing are {lacking}",
         fix="ask whoever runs the cluster for the Role in docs/role.yaml",
     )
@@ -193,14 +193,14 @@ def _image(project: Project, name: str, settings: KubernetesTarget) -> Check:
     there = door.published(image, by, settings.build.push_flags)
     if there is None:
         return Check(
-            "image", Verdict.UNKNOWN, f"cannot be known from here: whether {image} is there"
+            "image", CheckVerdict.UNKNOWN, f"cannot be known from here: whether {image} is there"
         )
     if there:
-        return Check("image", Verdict.OK, image)
+        return Check("image", CheckVerdict.OK, image)
     built = not images.reference(settings.image).fixed
     return Check(
         "image",
-        Verdict.PROBLEM,
+        CheckVerdict.PROBLEM,
         f"the registry does not have {image}",
         fix=f"mlp build {name}" if built else f"push it, or mend targets.{name}.image in mlp.yaml",
     )
@@ -211,18 +211,18 @@ def _remote(project: Project) -> Check:
     root = data.root(project.root)
     fix = "dvc remote add --default NAME s3://BUCKET/PATH"
     if root is None:
-        return Check("remote", Verdict.PROBLEM, "there is no DVC project here", fix="dvc init")
+        return Check("remote", CheckVerdict.PROBLEM, "there is no DVC project here", fix="dvc init")
     try:
         remote = data.default_remote(root)
     except MlpError as e:
         return _problem("remote", e)
     if remote is None:
         told = "there is no default DVC remote: pods could not get code and data"
-        return Check("remote", Verdict.PROBLEM, told, fix=fix)
+        return Check("remote", CheckVerdict.PROBLEM, told, fix=fix)
     if remote.local:
         told = f"DVC remote {remote.name} is a directory of this machine: pods cannot reach it"
-        return Check("remote", Verdict.PROBLEM, told, fix=fix)
-    return Check("remote", Verdict.OK, f"by way of DVC remote {remote.name} ({remote.url})")
+        return Check("remote", CheckVerdict.PROBLEM, told, fix=fix)
+    return Check("remote", CheckVerdict.OK, f"by way of DVC remote {remote.name} ({remote.url})")
 
 
 def _probed(
@@ -230,12 +230,12 @@ def _probed(
 ) -> list[Check]:
     """What a pod finds, where one can be made."""
     first = ("cluster", "namespace", "rights", "secrets")
-    wrong = [c.name for c in found if c.name in first and c.verdict == Verdict.PROBLEM]
+    wrong = [c.name for c in found if c.name in first and c.verdict == CheckVerdict.PROBLEM]
     if wrong:
-        return [Check("pod", Verdict.UNKNOWN, f"not tried: {wrong[0]} has to be right first")]
-    if any(c.name == "image" and c.verdict == Verdict.PROBLEM for c in found):
+        return [Check("pod", CheckVerdict.UNKNOWN, f"not tried: {wrong[0]} has to be right first")]
+    if any(c.name == "image" and c.verdict == CheckVerdict.PROBLEM for c in found):
         told = "not tried: the image is not there yet, so nothing was asked from inside of a pod"
-        return [Check("pod", Verdict.NOTE, told)]
+        return [Check("pod", CheckVerdict.NOTE, told)]
     image = image_building.image(project, name)
     connection = Cluster(settings.context, settings.namespace)
     return target_probing.probe(project, name, settings, image, connection)

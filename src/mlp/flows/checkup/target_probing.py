@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 from mlp.adapters import cluster, data
 from mlp.adapters.cluster import Cluster
 from mlp.core.checkup import probe_job
-from mlp.core.checkup.health import Check, Verdict
-from mlp.core.checkup.probe_job import Answer, Question
+from mlp.core.checkup.health import Check, CheckVerdict
+from mlp.core.checkup.probe_job import ProbeAnswer, ProbeQuestion
 from mlp.core.errors import ConfigurationError, MlpError
 from mlp.core.explain.explanation import explain
 from mlp.core.launch import addresses
@@ -40,7 +40,7 @@ def probe(
     """What a pod of target `name` finds: whether it starts, reaches the tracking server and the
     DVC remote, and agrees on the time. Everything that is made is removed. Takes up to a minute."""
     made = f"mlp-probe-{uuid.uuid4().hex[:10]}"
-    question = Question(_tracking_uri(project, target), _remote(project), f"mlp/probes/{made}")
+    question = ProbeQuestion(_tracking_uri(project, target), _remote(project), f"mlp/probes/{made}")
     started = time.time()
     try:
         cluster.create_job(connection, probe_job.job(made, target, image, question))
@@ -50,7 +50,7 @@ def probe(
         finally:
             cluster.delete_job(connection, made)
     except MlpError as e:
-        return [Check("pod", Verdict.PROBLEM, e.message, e.fix, e.cause)]
+        return [Check("pod", CheckVerdict.PROBLEM, e.message, e.fix, e.cause)]
     if isinstance(pod, Check):
         return [pod]
     answer = probe_job.in_log(log)
@@ -94,10 +94,10 @@ def _finished(
                 return hopeless
         if pod is None and (refused := _refused(connection, name)):
             fix = explain(cluster.observe(connection, name), target, title).fix
-            return Check("pod", Verdict.PROBLEM, "the probe's pod is refused", fix, refused)
+            return Check("pod", CheckVerdict.PROBLEM, "the probe's pod is refused", fix, refused)
     why = explain(cluster.observe(connection, name), target, title)
     message = f"no answer from a pod in {probe_job.LIMIT_S} s: {why.reason}"
-    return Check("pod", Verdict.PROBLEM, message, why.fix)
+    return Check("pod", CheckVerdict.PROBLEM, message, why.fix)
 
 
 def _hopeless(pod: Mapping[str, Any]) -> Check | None:
@@ -108,7 +108,7 @@ def _hopeless(pod: Mapping[str, Any]) -> Check | None:
             image = pod["spec"]["containers"][0]["image"]
             return Check(
                 "pod",
-                Verdict.PROBLEM,
+                CheckVerdict.PROBLEM,
                 f"a pod does not start: {what} ({image})"
                 if "image" in what
                 else f"a pod does not start: {what}",
@@ -146,19 +146,21 @@ def _no_answer(name: str, image: str, pod: Mapping[str, Any], log: str) -> Check
         ends = [s.get("state", {}).get("terminated", {}).get("message", "") for s in states]
         return Check(
             "pod",
-            Verdict.PROBLEM,
+            CheckVerdict.PROBLEM,
             f"the image {image} cannot run this version of mlp",
             fix=f"mlp build {name} makes one, where targets.{name}.image has no tag",
             cause="\n".join([*last, *(end for end in ends if end)]),
         )
-    return Check("pod", Verdict.PROBLEM, "the probe failed in its pod", cause="\n".join(last))
+    return Check("pod", CheckVerdict.PROBLEM, "the probe failed in its pod", cause="\n".join(last))
 
 
-def judge(name: str, question: Question, answer: Answer, started: float) -> Iterator[Check]:
+def judge(
+    name: str, question: ProbeQuestion, answer: ProbeAnswer, started: float
+) -> Iterator[Check]:
     """What an answer means for target `name`; it was asked at `started`, by our clock."""
     yield Check(
         "pod",
-        Verdict.OK,
+        CheckVerdict.OK,
         f"starts, with Python {answer.python} and mlp {answer.mlp}, as user {answer.user}",
     )
     if answer.tracking is not None:
@@ -184,26 +186,26 @@ def judge(name: str, question: Question, answer: Answer, started: float) -> Iter
     yield _clock(answer.time, started, time.time())
 
 
-def _server(question: Question) -> str:
+def _server(question: ProbeQuestion) -> str:
     parts = urlsplit(str(question.tracking_uri))
     return addresses.mlflow_server(str(parts.hostname), parts.port or 5000)
 
 
 def _reached(check: str, where: str, wrong: str, fix: str) -> Check:
     if wrong:
-        return Check(check, Verdict.PROBLEM, f"a pod cannot use {where}", fix, wrong)
-    return Check(check, Verdict.OK, f"a pod can use {where}")
+        return Check(check, CheckVerdict.PROBLEM, f"a pod cannot use {where}", fix, wrong)
+    return Check(check, CheckVerdict.OK, f"a pod can use {where}")
 
 
 def _clock(there: float, before: float, after: float) -> Check:
     """The pod's clock against ours: its time lies between our two."""
     skew = there - before if there < before else max(0.0, there - after)
     if abs(skew) <= _MAX_SKEW_S:
-        return Check("pod clock", Verdict.OK, "agrees with this machine's")
+        return Check("pod clock", CheckVerdict.OK, "agrees with this machine's")
     word = "ahead of" if skew > 0 else "behind"
     return Check(
         "pod clock",
-        Verdict.PROBLEM,
+        CheckVerdict.PROBLEM,
         f"the pod's clock is {abs(skew):.0f} s {word} this machine's",
         fix="let both be set over the network (NTP): `timedatectl`",
     )

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from mlp.adapters import cluster
 from mlp.adapters.cluster import Cluster, ForbiddenError, NotFoundError
-from mlp.core.checkup.health import Check, Verdict
+from mlp.core.checkup.health import Check, CheckVerdict
 from mlp.core.errors import MlpError
 from mlp.core.launch.targets_section import KubernetesTarget
 from mlp.core.nearest import did_you_mean
@@ -35,7 +35,7 @@ class Target:
 def unknown(name: str, error: MlpError, what: str = "") -> Check:
     """What the cluster does not tell."""
     told = f"cannot be known from here{what and f': {what}'}"
-    return Check(name, Verdict.UNKNOWN, told, cause=error.cause or error.message)
+    return Check(name, CheckVerdict.UNKNOWN, told, cause=error.cause or error.message)
 
 
 def judged(
@@ -90,7 +90,7 @@ def _secrets_there(target: Target, answers: "Mapping[str, Future[None]]") -> Ite
             how = "--from-literal=KEY=VALUE" if kind == "generic" else "--docker-server=REGISTRY …"
             yield Check(
                 "secrets",
-                Verdict.PROBLEM,
+                CheckVerdict.PROBLEM,
                 f"there is no Secret {name!r} in namespace {target.namespace}",
                 fix=f"kubectl create secret {kind} {name} --namespace {target.namespace} {how}",
             )
@@ -102,11 +102,11 @@ def _secrets_there(target: Target, answers: "Mapping[str, Future[None]]") -> Ite
         names = ", ".join(hidden)
         yield Check(
             "secrets",
-            Verdict.UNKNOWN,
+            CheckVerdict.UNKNOWN,
             f"cannot be known from here: whether there is {names} (you may not read Secrets)",
         )
     if there:
-        yield Check("secrets", Verdict.OK, f"{', '.join(there)}: there")
+        yield Check("secrets", CheckVerdict.OK, f"{', '.join(there)}: there")
 
 
 def _claims(settings: KubernetesTarget) -> list[str]:
@@ -125,7 +125,7 @@ def _claims_usable(target: Target, found: Mapping[str, Any]) -> Iterator[Check]:
         else:
             yield wrong
     if good:
-        yield Check("claims", Verdict.OK, f"{', '.join(good)}: there")
+        yield Check("claims", CheckVerdict.OK, f"{', '.join(good)}: there")
 
 
 def _claim_wrong(target: Target, name: str, found: Mapping[str, Any]) -> Check | None:
@@ -133,7 +133,7 @@ def _claim_wrong(target: Target, name: str, found: Mapping[str, Any]) -> Check |
         have = ", ".join(sorted(found)) or "none"
         return Check(
             "claims",
-            Verdict.PROBLEM,
+            CheckVerdict.PROBLEM,
             f"there is no volume claim {name!r} in namespace {target.namespace} (have: {have})"
             f"{did_you_mean(name, found)}",
             fix=f"make it, or mend its name under targets.{target.name} in mlp.yaml",
@@ -143,7 +143,7 @@ def _claim_wrong(target: Target, name: str, found: Mapping[str, Any]) -> Check |
     if target.nodes > 1 and not any(mode in _SHARED for mode in modes):
         return Check(
             "claims",
-            Verdict.PROBLEM,
+            CheckVerdict.PROBLEM,
             f"volume claim {name!r} can be mounted by one node at a time ({', '.join(modes)}),"
             f" and the job has {target.nodes}",
             fix="use a claim with access mode ReadWriteMany, or --nodes 1",
@@ -161,7 +161,7 @@ def _claim_wrong(target: Target, name: str, found: Mapping[str, Any]) -> Check |
             return None
     return Check(
         "claims",
-        Verdict.PROBLEM,
+        CheckVerdict.PROBLEM,
         f"volume claim {name!r} has no volume: it is {phase}",
         fix=f"kubectl describe pvc {name} --namespace {target.namespace}",
     )
@@ -170,11 +170,11 @@ def _claim_wrong(target: Target, name: str, found: Mapping[str, Any]) -> Check |
 def _priority(target: Target, names: Sequence[str]) -> Iterator[Check]:
     name = str(target.settings.priority_class)
     if name in names:
-        yield Check("priority", Verdict.OK, f"class {name} is there")
+        yield Check("priority", CheckVerdict.OK, f"class {name} is there")
         return
     yield Check(
         "priority",
-        Verdict.PROBLEM,
+        CheckVerdict.PROBLEM,
         f"the cluster has no priority class {name!r} (have: {', '.join(sorted(names))})"
         f"{did_you_mean(name, names)}",
         fix=f"mend targets.{target.name}.priority_class in mlp.yaml",
@@ -187,7 +187,7 @@ def _queue(target: Target, queues: Mapping[str, Any] | None) -> Iterator[Check]:
     if queues is None:
         yield Check(
             "queue",
-            Verdict.PROBLEM,
+            CheckVerdict.PROBLEM,
             f"Kueue is not installed in the cluster: a job in queue {name!r} would wait for ever",
             fix=f"remove targets.{target.name}.queue from mlp.yaml, or install Kueue",
         )
@@ -195,7 +195,7 @@ def _queue(target: Target, queues: Mapping[str, Any] | None) -> Iterator[Check]:
         have = ", ".join(sorted(queues)) or "none"
         yield Check(
             "queue",
-            Verdict.PROBLEM,
+            CheckVerdict.PROBLEM,
             f"namespace {target.namespace} has no LocalQueue {name!r} (have: {have})"
             f"{did_you_mean(name, queues)}",
             fix=fix,
@@ -206,13 +206,15 @@ def _queue(target: Target, queues: Mapping[str, Any] | None) -> Iterator[Check]:
         if down:
             yield Check(
                 "queue",
-                Verdict.PROBLEM,
+                CheckVerdict.PROBLEM,
                 f"LocalQueue {name!r} lets nothing in",
                 fix=f"kubectl describe localqueue {name} --namespace {target.namespace}",
                 cause=str(down[0].get("message", "")),
             )
         else:
-            yield Check("queue", Verdict.OK, f"LocalQueue {name} is there{_waiting(queues[name])}")
+            yield Check(
+                "queue", CheckVerdict.OK, f"LocalQueue {name} is there{_waiting(queues[name])}"
+            )
 
 
 def _waiting(queue: Mapping[str, Any]) -> str:

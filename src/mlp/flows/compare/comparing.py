@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mlp.adapters import git, tracking
 from mlp.core.compare import blame, contrast
-from mlp.core.compare.blame import Explanation
+from mlp.core.compare.blame import MetricExplanation
 from mlp.core.compare.run_comparison import (
     CodeDifference,
     DataChange,
@@ -32,7 +32,7 @@ def diff(project: Project, a: str, b: str) -> Difference:
     return difference(project, _state(project, a), _state(project, b))
 
 
-def why(project: Project, a: str, b: str, metric: str | None = None) -> Explanation:
+def why(project: Project, a: str, b: str, metric: str | None = None) -> MetricExplanation:
     """What made a metric differ between two runs, the likeliest first.
 
     Without `metric` it is the first that differs. Raises UsageError where the runs have no metric

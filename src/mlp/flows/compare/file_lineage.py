@@ -29,7 +29,7 @@ class Producer:
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class FileOrigin:
     """Where a file is from that no stage makes.
 
     `kind` is git, dvc (a .dvc file), or untracked. `commit` is the last one that changed the file,
@@ -59,7 +59,7 @@ class File:
     state: str
     made_by: Sequence[str]
     used_by: Sequence[str]
-    origin: Origin | None = None
+    origin: FileOrigin | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Lineage:
+class FileLineage:
     """The file asked for (`path`), and all files and stages that it comes from.
 
     `downstream` are the stages that use it, at first hand or through others; `runs_unknown` is why
@@ -90,7 +90,7 @@ class Lineage:
     runs_unknown: str
 
 
-def lineage(project: Project, path: str, cwd: Path) -> Lineage:
+def lineage(project: Project, path: str, cwd: Path) -> FileLineage:
     """Follow `path`, as seen from `cwd`, to its sources. Nothing is changed.
 
     Raises UsageError where neither a stage nor a .dvc file has anything to do with it. A tracking
@@ -106,7 +106,7 @@ def lineage(project: Project, path: str, cwd: Path) -> Lineage:
         asked = graph.known(path, cwd)
         walk = _Walk(project, graph)
         walk.follow(asked)
-    return Lineage(asked, walk.files, walk.steps, graph.downstream(asked), walk.runs_unknown)
+    return FileLineage(asked, walk.files, walk.steps, graph.downstream(asked), walk.runs_unknown)
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,13 +280,13 @@ class _Walk:
             here = hashlib.file_digest(content, "md5").hexdigest()
         return listed[inner], size, None, "same" if here == listed[inner] else "modified"
 
-    def _origin(self, path: str) -> Origin:
+    def _origin(self, path: str) -> FileOrigin:
         tracker = self.graph.tracker(path)
         if tracker is None:
             return _in_git("git", path, self.project.root)
         origin = _in_git("dvc", tracker.name, self.project.root)
         sources = tuple(dep.path for dep in tracker.deps)
-        return Origin(
+        return FileOrigin(
             "dvc",
             tracker.name,
             origin.commit,
@@ -326,7 +326,7 @@ class _Walk:
         return Producer(found.run_id, found.started, found.tags.get(Tag.COMMIT), dirty)
 
 
-def _in_git(kind: str, file: str, root: Path) -> Origin:
+def _in_git(kind: str, file: str, root: Path) -> FileOrigin:
     """The last commit that changed `file`."""
     otherwise = kind if kind == "dvc" else "untracked"
     form = "--format=%H%x00%cI%x00%s"
@@ -334,11 +334,11 @@ def _in_git(kind: str, file: str, root: Path) -> Origin:
         last = git.git(["--literal-pathspecs", "log", "-1", form, "--", file], root)
         changes = git.git(["--literal-pathspecs", "status", "--porcelain", "--", file], root)
     except ConfigurationError:  # no repository, no commit yet, or a file outside of it
-        return Origin(otherwise, file)
+        return FileOrigin(otherwise, file)
     if not last:
-        return Origin(otherwise, file, changed=bool(changes))
+        return FileOrigin(otherwise, file, changed=bool(changes))
     commit, date, subject = last.removesuffix("\n").split("\0", 2)
-    return Origin(kind, file, commit, date, subject, bool(changes))
+    return FileOrigin(kind, file, commit, date, subject, bool(changes))
 
 
 def _inside(path: str, folder: str) -> bool:

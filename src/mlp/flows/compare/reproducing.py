@@ -28,7 +28,7 @@ from mlp.flows.runs import syncing, tracking_stores
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class ReproductionRequest:
     """Which run, and how. `tolerance` is relative; None means that outputs match bit for bit.
 
     `env` is `check` (this environment, differences told) or `create` (one of the run's packages).
@@ -50,7 +50,9 @@ class _Recorded:
     patch: bytes
 
 
-def reproduce(project: Project, request: Request, note: Callable[[str], None]) -> Reproduction:
+def reproduce(
+    project: Project, request: ReproductionRequest, note: Callable[[str], None]
+) -> Reproduction:
     """Make the run again; returns the item-by-item comparison. `note` is told of each step.
 
     Raises ConfigurationError where the code or the environment cannot be had, UserCodeError where
@@ -135,7 +137,7 @@ def _lines(patch: bytes) -> list[bytes]:
     return [line for line in patch.splitlines() if not line.startswith(b"index ")]
 
 
-def _python(request: Request, copy: Project, before: _Recorded) -> str:
+def _python(request: ReproductionRequest, copy: Project, before: _Recorded) -> str:
     if request.env == "check":
         return sys.executable
     needed = before.provenance["environment"]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ImagePlan:
     """What `build` is going to do for a target, and from what."""
 
     target: str
@@ -80,7 +80,7 @@ def plan(
     flags: Sequence[str] = (),
     push: bool = True,
     force: bool = False,
-) -> Plan:
+) -> ImagePlan:
     """What there is to do; asks the registry and the builder's store, changes nothing.
 
     `base` and `flags` go over and behind those in mlp.yaml. Raises UsageError where mlp.yaml has
@@ -92,7 +92,7 @@ def plan(
     target = project.target(name)
     if images.reference(target.image).fixed:
         why = f"mlp.yaml names it with its {'digest' if '@' in target.image else 'tag'}"
-        return Plan(name, target.image, f"{why}: it is taken as it is", launched=target.image)
+        return ImagePlan(name, target.image, f"{why}: it is taken as it is", launched=target.image)
     base = base or target.build.base
     flags = (*target.build.flags, *flags)
     recipe = _recipe(project, target, base, flags)
@@ -100,10 +100,10 @@ def plan(
     parts = images.reference(recipe.image)
     there = door.published(recipe.image, parts, target.build.push_flags) if push else None
     if there and not force:
-        return Plan(name, recipe.image, "the registry has it", base=base, launched=launched)
+        return ImagePlan(name, recipe.image, "the registry has it", base=base, launched=launched)
     chosen = door.builder(builder)
     local = not force and chosen.has(recipe.image)
-    return Plan(
+    return ImagePlan(
         name,
         recipe.image,
         _reason(force, local, push, there),
@@ -118,7 +118,7 @@ def plan(
     )
 
 
-def build(planned: Plan, progress: Callable[[str], None]) -> Result:
+def build(planned: ImagePlan, progress: Callable[[str], None]) -> Result:
     """Do what was planned; `progress` gets the builder's lines.
 
     Raises ConfigurationError where the image cannot be built, RemoteError where the registry does

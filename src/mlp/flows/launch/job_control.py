@@ -8,13 +8,13 @@ from mlp.adapters import cluster, data
 from mlp.adapters.base import lock
 from mlp.adapters.cluster import Cluster, Object, Phase
 from mlp.core.errors import ConfigurationError, MlpError, UsageError
-from mlp.core.explain.explanation import Explanation
+from mlp.core.explain.explanation import JobExplanation
 from mlp.core.launch import job_spec as jobs
 from mlp.core.launch.job_spec import JobSpec
 from mlp.core.launch.targets_section import KubernetesTarget
 from mlp.core.nearest import did_you_mean
 from mlp.core.runs.identity import stage_run_id
-from mlp.core.runs.run_request import Request
+from mlp.core.runs.run_request import RunRequest
 from mlp.flows.launch import launching, submission
 from mlp.flows.project import Project
 from mlp.flows.runs import recording
@@ -25,7 +25,7 @@ _MIN_RUN = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class ClusterJob:
     """A stage's job. `created` is when, as the cluster writes it (RFC 3339)."""
 
     name: str
@@ -40,10 +40,10 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class JobListing:
     """The jobs of a project, the newest first, and the targets that could not be asked."""
 
-    jobs: Sequence[Job]
+    jobs: Sequence[ClusterJob]
     unreachable: Sequence[tuple[str, str]]
 
 
@@ -65,19 +65,21 @@ class _Found:
         return cluster.spec_of(self.manifest)
 
 
-def listed(project: Project, target: str | None = None) -> Listed:
+def listed(project: Project, target: str | None = None) -> JobListing:
     """The project's jobs on one target, or all. Raises UsageError for a target that is none."""
-    found: list[Job] = []
+    found: list[ClusterJob] = []
     unreachable: list[tuple[str, str]] = []
     for name in _targets(project, target):
         try:
             found += [_job(name, manifest) for manifest in _manifests(project, name)]
         except MlpError as e:
             unreachable.append((name, e.one_line()))
-    return Listed(sorted(found, key=lambda job: job.created, reverse=True), unreachable)
+    return JobListing(sorted(found, key=lambda job: job.created, reverse=True), unreachable)
 
 
-def explain(project: Project, reference: str, target: str | None = None) -> tuple[str, Explanation]:
+def explain(
+    project: Project, reference: str, target: str | None = None
+) -> tuple[str, JobExplanation]:
     """The full name of a job, and why it waits or how it ended."""
     from mlp.core.explain.explanation import explain as explained
 
@@ -171,7 +173,7 @@ def attach(
     _refuse_another_stage(project, spec)
     missing = [name for name in spec.inputs if not (project.root / name).exists()]
     data.pull(project.root, missing)
-    request = Request(
+    request = RunRequest(
         targets=(spec.stage,),
         launches={spec.stage: {**spec.launch, "target": found.target_name}},
         command_line=command_line,
@@ -271,10 +273,10 @@ def _is_part(reference: str, name: str) -> bool:
     return bool(reference) and (name.startswith(reference) or name.endswith(reference))
 
 
-def _job(target: str, manifest: Object) -> Job:
+def _job(target: str, manifest: Object) -> ClusterJob:
     metadata = manifest["metadata"]
     state = cluster.state_of(manifest)
-    return Job(
+    return ClusterJob(
         name=metadata["name"],
         target=target,
         stage=metadata["labels"][jobs.LABEL_STAGE],

@@ -14,7 +14,7 @@ from mlp.core.launch.job_spec import JobSpec
 from mlp.core.launch.targets_section import KubernetesTarget
 
 if TYPE_CHECKING:
-    from mlp.core.explain.explanation import Explanation
+    from mlp.core.explain.explanation import JobExplanation
 
 # A job that waits says why after so long, and again as seldom as this.
 _WHY_AFTER_S, _WHY_EVERY_S = 5.0, 30.0
@@ -24,7 +24,7 @@ _SIGN_OF_LIFE_S = 30.0
 _LOG_END_S = 15.0
 
 
-class Following:
+class JobFollowing:
     """One job being followed; `note` is told what happens to it."""
 
     def __init__(
@@ -64,7 +64,7 @@ class Following:
             reader.join(max(0.0, until - time.monotonic()))
         return state
 
-    def why(self) -> "Explanation":
+    def why(self) -> "JobExplanation":
         """Why the job waits, or how it ended."""
         from mlp.core.explain.explanation import explain
 

@@ -16,13 +16,13 @@ from mlp.core.nearest import did_you_mean
 from mlp.core.runs import pipeline
 from mlp.core.runs.environment import LOCAL
 from mlp.core.runs.pipeline import launch_names
-from mlp.core.runs.run_request import Request
+from mlp.core.runs.run_request import RunRequest
 from mlp.flows.project import Project
 from mlp.flows.runs import recording
 
 
 @dataclass(frozen=True, slots=True)
-class Launch:
+class StageLaunch:
     """How the stages of one run are started.
 
     `launches` is `launch` of mlp.yaml with the command line over it, `header` what the run's header
@@ -34,7 +34,7 @@ class Launch:
     continues: str | None
 
 
-def resolve(project: Project, request: Request) -> Launch:
+def resolve(project: Project, request: RunRequest) -> StageLaunch:
     """How `request` is launched. Raises ConfigurationError for a launch of no stage, UsageError for
     a target that is none."""
     launches = _launches(project, request)
@@ -50,7 +50,7 @@ def resolve(project: Project, request: Request) -> Launch:
         "attach": request.attach,
     }
     continues = request.continues or (_unfinished(project, header) if names else None)
-    return Launch(launches, header, continues)
+    return StageLaunch(launches, header, continues)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ def _planned_job(
 
     target = with_gpus(KubernetesTarget.model_validate(header["targets"][name]), launch.get("gpus"))
     root = data.root(project.root) or project.root
-    place = submission.Place.of(root, root / data.working_directory(root, stage))
+    place = submission.JobPlace.of(root, root / data.working_directory(root, stage))
     try:
         shipment = submission.pack(place, stage, target)
     except ConfigurationError as e:
@@ -109,7 +109,7 @@ def _planned_job(
     return PlannedJob(stage, name, text, manifests(spec, target))
 
 
-def _launches(project: Project, request: Request) -> dict[str, dict[str, Any]]:
+def _launches(project: Project, request: RunRequest) -> dict[str, dict[str, Any]]:
     sections = project.config.launch
     launches = {name: launch.model_dump(exclude_unset=True) for name, launch in sections.items()}
     for stage, over in request.launches.items():
@@ -225,7 +225,7 @@ def user() -> str:
     return f"{machine.user()}@{platform.node()}"
 
 
-def checked(project: Project, request: Request, launch: Launch) -> Launch:
+def checked(project: Project, request: RunRequest, launch: StageLaunch) -> StageLaunch:
     """`launch`, with the targets looked at where a stage runs here before one runs there.
 
     Where the first one that runs has a target, it looks itself, while it packs. Raises

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from mlp.adapters import cluster, data
 from mlp.adapters.base import interrupts, statefile
-from mlp.adapters.base.event_file import Journal
+from mlp.adapters.base.event_file import EventFile
 from mlp.adapters.base.retrying import patiently
 from mlp.adapters.cluster import Cluster, JobState, Phase
 from mlp.core import patience
@@ -32,7 +32,7 @@ from mlp.core.secrets import Masker
 from mlp.flows import project as projects
 from mlp.flows.checkup import target_checks
 from mlp.flows.launch import launching, receiving, submission
-from mlp.flows.launch.job_following import Following
+from mlp.flows.launch.job_following import JobFollowing
 from mlp.flows.launch.submission import Submitted
 
 T = TypeVar("T")
@@ -55,7 +55,7 @@ class RemoteStage:
             KubernetesTarget.model_validate(header["targets"][self._name]), stage.launch.get("gpus")
         )
         self._project = projects.load(run.project, env=header["env"], settings=header["settings"])
-        self._place = submission.Place.of(data.root(run.project) or run.project, Path.cwd())
+        self._place = submission.JobPlace.of(data.root(run.project) or run.project, Path.cwd())
         self._cluster = Cluster(self._target.context, self._target.namespace)
         self._masker = Masker(os.environ)
         self._marker = run.job(stage.stage_run_id)
@@ -88,7 +88,9 @@ class RemoteStage:
             return self._interrupted(self._made)
         if self._header.get("detach"):
             return self._detach(submitted)
-        following = Following(self._cluster, submitted.spec, self._target, self._name, self._note)
+        following = JobFollowing(
+            self._cluster, submitted.spec, self._target, self._name, self._note
+        )
         try:
             state = following.until_it_ends(all_nodes=bool(self._header.get("show_all_ranks")))
         except KeyboardInterrupt:
@@ -117,7 +119,7 @@ class RemoteStage:
             f"{self._stage.name} {how} job {submitted.spec.name} on {self._name}"
             + (f", submitted by run {submitted.spec.run_id[:8]}" if submitted.joined else "")
         )
-        journal = Journal(str(self._run.events), self._masker.text)
+        journal = EventFile(str(self._run.events), self._masker.text)
         tags = {Tag.JOB: submitted.spec.name, Tag.TARGET: self._name}
         if submitted.joined:
             tags[Tag.RAN_IN] = submitted.spec.run_id
@@ -199,7 +201,7 @@ class RemoteStage:
         self._note(f"{what} in place after {time.monotonic() - began:.1f} s")
         return 0
 
-    def _fail(self, submitted: Submitted, state: JobState, following: Following) -> int:
+    def _fail(self, submitted: Submitted, state: JobState, following: JobFollowing) -> int:
         """The exit code of the code that failed; an error where it is not the code's."""
         name = submitted.spec.name
         try:

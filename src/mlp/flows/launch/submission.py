@@ -26,7 +26,7 @@ _TRIES = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class JobPlace:
     """Where the stage runs here: the project, the repository around it, the stage's directory."""
 
     root: Path
@@ -34,7 +34,7 @@ class Place:
     workdir: Path
 
     @classmethod
-    def of(cls, root: Path, workdir: Path) -> "Place":
+    def of(cls, root: Path, workdir: Path) -> "JobPlace":
         """The place of a stage of the project at `root`."""
         return cls(root, git.repository(root) or root, workdir)
 
@@ -49,7 +49,7 @@ class Shipment:
     remote: Mapping[str, str]
 
 
-def pack(place: Place, stage: str, target: KubernetesTarget) -> Shipment:
+def pack(place: JobPlace, stage: str, target: KubernetesTarget) -> Shipment:
     """Gather what the stage needs. Raises ConfigurationError for what cannot travel."""
     from mlp.core.quantities import amount
 
@@ -82,7 +82,7 @@ def pack(place: Place, stage: str, target: KubernetesTarget) -> Shipment:
 
 
 def describe(
-    place: Place,
+    place: JobPlace,
     shipment: Shipment,
     target: KubernetesTarget,
     header: Mapping[str, Any],
@@ -174,7 +174,7 @@ def _checkpoints(target: KubernetesTarget, remote: Mapping[str, str]) -> str | N
     return jobs.POD_CHECKPOINTS
 
 
-def push(place: Place, shipment: Shipment, note: Callable[[str], None]) -> None:
+def push(place: JobPlace, shipment: Shipment, note: Callable[[str], None]) -> None:
     """Bring to the DVC remote what it lacks; what went there from here before is not asked for."""
     known = Pushed(place.root, shipment.remote["url"])
     digest = shipment.bundle.digest

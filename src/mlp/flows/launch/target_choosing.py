@@ -14,7 +14,7 @@ from mlp.core.launch.target_fit import Node
 from mlp.core.launch.targets_section import Build
 from mlp.core.nearest import did_you_mean
 from mlp.flows.launch import target_services
-from mlp.flows.launch.target_proposals import Choices, Proposal, Wanted, given, told
+from mlp.flows.launch.target_proposals import Choices, Proposal, WantedTarget, given, told
 from mlp.flows.launch.target_services import NewSecret, SharedRemote
 from mlp.flows.project import Project
 
@@ -36,7 +36,7 @@ class Chosen:
 class Looking:
     """One look at a cluster: what is chosen for one key decides where the next is looked for."""
 
-    def __init__(self, project: Project, name: str, wanted: Wanted, choices: Choices) -> None:
+    def __init__(self, project: Project, name: str, wanted: WantedTarget, choices: Choices) -> None:
         self._project = project
         self._name = name
         self._wanted = wanted

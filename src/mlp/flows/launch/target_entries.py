@@ -14,7 +14,7 @@ from mlp.core.launch import image
 from mlp.core.runs.environment import LOCAL
 from mlp.flows.launch import target_services
 from mlp.flows.launch.target_choosing import Chosen, Looking
-from mlp.flows.launch.target_proposals import Choices, Choose, Proposal, Wanted
+from mlp.flows.launch.target_proposals import Choices, Choose, Proposal, WantedTarget
 from mlp.flows.launch.target_services import NewSecret
 from mlp.flows.project import Project
 from mlp.flows.runs import tracking_stores
@@ -23,7 +23,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class TargetListing:
     """A target of mlp.yaml, and the stages that are launched there."""
 
     name: str
@@ -36,11 +36,11 @@ class Listed:
     stages: Sequence[str]
 
 
-def listed(project: Project) -> list[Listed]:
+def listed(project: Project) -> list[TargetListing]:
     """All targets, as they are written; no cluster is asked."""
     launches = project.config.launch.items()
     return [
-        Listed(
+        TargetListing(
             name,
             target.context,
             target.namespace,
@@ -55,7 +55,7 @@ def listed(project: Project) -> list[Listed]:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class TargetPlan:
     """What is written for a new target: a section of mlp.yaml and the whole file with it, a DVC
     remote, a Secret, and the tracking server where it becomes the project's too."""
 
@@ -73,12 +73,12 @@ class Plan:
 def plan(
     project: Project,
     name: str,
-    wanted: Wanted,
+    wanted: WantedTarget,
     choose: Choose,
     *,
     force: bool,
     makes_secret: bool = False,
-) -> Plan:
+) -> TargetPlan:
     """Look at the cluster and lay out the target `name`; nothing is written.
 
     `choose` says what is taken of each proposal that is not settled. A Secret that is missing is
@@ -96,7 +96,7 @@ def plan(
     if chosen.tracking_uri is not None:
         text = params.with_section(text, "tracking", "uri", chosen.tracking_uri)
     _require_effect(project, config.parse(text, env=project.env), chosen)
-    return Plan(
+    return TargetPlan(
         name,
         chosen.section,
         tuple(choices.proposals),
@@ -109,7 +109,7 @@ def plan(
     )
 
 
-def write(project: Project, planned: Plan) -> None:
+def write(project: Project, planned: TargetPlan) -> None:
     """Make the Secret and the DVC remote, and put the section into mlp.yaml."""
     if planned.secret is not None:
         connection = Cluster(planned.secret.context, planned.secret.namespace)

@@ -16,7 +16,7 @@ _FORMS = {"image": "REGISTRY/NAME", "remote": "s3://BUCKET/PATH"}
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class WantedTarget:
     """What is said on the command line of the target to be made; None for what is to be found."""
 
     context: str | None = None

@@ -13,7 +13,7 @@ from mlp.adapters.cluster import Cluster
 from mlp.core.errors import ConfigurationError, RemoteError, UsageError
 from mlp.core.launch import addresses
 from mlp.core.runs import tracking_uri
-from mlp.flows.launch.target_proposals import Choices, Proposal, Wanted, given, told
+from mlp.flows.launch.target_proposals import Choices, Proposal, WantedTarget, given, told
 from mlp.flows.project import Project
 
 # Secrets that are probably meant for jobs: by their names, for nobody looks into them.
@@ -67,7 +67,7 @@ class SharedRemote:
         return {"AWS_ENDPOINT_URL": self.endpoint, **known}
 
 
-def remote(project: Project, wanted: Wanted, choices: Choices) -> SharedRemote | None:
+def remote(project: Project, wanted: WantedTarget, choices: Choices) -> SharedRemote | None:
     """The remote of the new target; None where it has to be named and is not."""
     root = data.root(project.root)
     if root is None:
@@ -103,7 +103,7 @@ def _endpoint(url: str) -> str | None:
     return next(found, None) if url.startswith("s3://") else None
 
 
-def _chosen_endpoint(url: str, wanted: Wanted, choices: Choices) -> str | None:
+def _chosen_endpoint(url: str, wanted: WantedTarget, choices: Choices) -> str | None:
     if not url.startswith("s3://"):
         if wanted.endpoint is not None:
             raise UsageError(f"--endpoint is the address of an S3 server, and {url} is none")
@@ -151,7 +151,7 @@ class NewSecret:
 
 def secrets(
     remote: SharedRemote | None,
-    wanted: Wanted,
+    wanted: WantedTarget,
     found: cluster.Secrets | None,
     namespace: tuple[str, str | None],
     choices: Choices,
@@ -176,7 +176,7 @@ def secrets(
     return [*names, made], NewSecret(made, *namespace, variables)
 
 
-def _likely(wanted: Wanted, found: cluster.Secrets | None) -> Proposal:
+def _likely(wanted: WantedTarget, found: cluster.Secrets | None) -> Proposal:
     have = found.values if found else ()
     if wanted.secrets is not None:
         return given("secrets", list(wanted.secrets), found.values if found else None)
@@ -238,7 +238,7 @@ class SharedTracking:
 
 
 def tracking_server(
-    project: Project, wanted: Wanted, connection: Cluster, choices: Choices
+    project: Project, wanted: WantedTarget, connection: Cluster, choices: Choices
 ) -> SharedTracking:
     """One server for this machine and the pods, wherever there is one that both can reach."""
     own = project.tracking_uri
@@ -265,7 +265,7 @@ def tracking_server(
     return SharedTracking(uri if uri != mine else None, mine or None)
 
 
-def _asked_server(wanted: Wanted, own: str, connection: Cluster, here: str) -> Proposal:
+def _asked_server(wanted: WantedTarget, own: str, connection: Cluster, here: str) -> Proposal:
     if wanted.tracking_uri is not None:
         return given("tracking_uri", wanted.tracking_uri)
     if own.startswith(("http://", "https://")) and not addresses.is_this_machine(own):
@@ -286,7 +286,7 @@ def _asked_server(wanted: Wanted, own: str, connection: Cluster, here: str) -> P
     return Proposal("tracking_uri", None, reason, found, hint=hint)
 
 
-def _asked_own(wanted: Wanted, uri: str) -> Proposal:
+def _asked_own(wanted: WantedTarget, uri: str) -> Proposal:
     """How this machine reaches the server that pods reach at `uri`."""
     if wanted.project_tracking_uri is not None:
         return given("tracking.uri", wanted.project_tracking_uri)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from mlp.core.errors import UsageError
-from mlp.core.models.ledger import CHALLENGER, CHAMPION, Action, Entry
+from mlp.core.models.ledger import CHALLENGER, CHAMPION, Action, LedgerEntry
 from mlp.core.models.model_version import Lifecycle
 from mlp.flows.models.changing import change_locked
 from mlp.flows.models.opened import Opened, actor, opened
@@ -12,7 +12,7 @@ from mlp.flows.project import Project
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ArchivePlan:
     """Which version is put away; `alias` is the one that it loses. `done`: it is already."""
 
     model: str
@@ -22,7 +22,7 @@ class Plan:
     done: bool = False
 
 
-def plan(project: Project, version: str, reason: str = "") -> Plan:
+def plan(project: Project, version: str, reason: str = "") -> ArchivePlan:
     """Raises UsageError for the champion: something has to serve."""
     with opened(project) as model:
         settle(model)
@@ -30,17 +30,17 @@ def plan(project: Project, version: str, reason: str = "") -> Plan:
         _refuse_champion(model, found.version)
         alias = CHALLENGER if CHALLENGER in found.aliases else None
         done = found.lifecycle == Lifecycle.ARCHIVED and alias is None
-        return Plan(model.name, found.version, alias, reason, done)
+        return ArchivePlan(model.name, found.version, alias, reason, done)
 
 
-def apply(project: Project, planned: Plan) -> Entry:
+def apply(project: Project, planned: ArchivePlan) -> LedgerEntry:
     """Do it; returns the ledger's entry."""
     with opened(project) as model, model.state.locked(model.name):
         settle_locked(model)
         _refuse_champion(model, planned.version)
         aliases = model.aliases()
         held = aliases.get(CHALLENGER) == planned.version
-        entry = Entry(
+        entry = LedgerEntry(
             model=model.name,
             action=Action.ARCHIVED,
             version=planned.version,

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from mlp.adapters.state import Conflict
 from mlp.adapters.tracking import registry
 from mlp.core.errors import GateRefused, MlpError, from_words, words
-from mlp.core.models.ledger import CHALLENGER, CHAMPION, Action, Entry
+from mlp.core.models.ledger import CHALLENGER, CHAMPION, Action, LedgerEntry
 from mlp.core.models.standing import (
     AGAINST,
     INTENT,
@@ -23,7 +23,7 @@ from mlp.flows.models.opened import Opened
 from mlp.flows.models.reconcile import settle_locked, tag
 
 
-def change(model: Opened, wanted: Entry) -> Entry:
+def change(model: Opened, wanted: LedgerEntry) -> LedgerEntry:
     """Let `wanted.alias` mean `wanted.version` (nothing for None or ARCHIVED); returns the entry.
 
     `wanted` is the entry that tells of it, `wanted.previous` what the alias has to mean until now:
@@ -35,7 +35,7 @@ def change(model: Opened, wanted: Entry) -> Entry:
         return change_locked(model, wanted)
 
 
-def change_locked(model: Opened, wanted: Entry) -> Entry:
+def change_locked(model: Opened, wanted: LedgerEntry) -> LedgerEntry:
     """The same for whoever holds the lock and has settled the ledger."""
     alias = wanted.alias or CHAMPION
     target = None if wanted.action == Action.ARCHIVED else wanted.version
@@ -49,7 +49,7 @@ def change_locked(model: Opened, wanted: Entry) -> Entry:
     if AGAINST in wanted.evidence:
         expected[CHAMPION] = wanted.evidence[AGAINST]
 
-    def overtaken(entries: list[Entry]) -> bool:
+    def overtaken(entries: list[LedgerEntry]) -> bool:
         return bool(_changed(entries, expected) or pending(entries) or _out(entries, wanted))
 
     kept = model.state.append_once(intent, unless=overtaken)
@@ -90,14 +90,14 @@ def lost(model: Opened, alias: str, expected: str | None) -> Conflict:
     )
 
 
-def _out(entries: list[Entry], wanted: Entry) -> Entry | None:
+def _out(entries: list[LedgerEntry], wanted: LedgerEntry) -> LedgerEntry | None:
     """By which entry the version to be promoted was taken out since that was decided."""
     if SEEN not in wanted.evidence:
         return None
     return taken_out(entries, wanted.version, wanted.evidence[SEEN])
 
 
-def _taken_out(out: Entry) -> GateRefused:
+def _taken_out(out: LedgerEntry) -> GateRefused:
     return GateRefused(
         f"version {out.version} was taken out while its gates ran (entry {out.number}): "
         f"{out.reason or 'no reason was given'}: nothing was changed",
@@ -105,7 +105,7 @@ def _taken_out(out: Entry) -> GateRefused:
     )
 
 
-def _changed(entries: list[Entry], expected: Mapping[str, str | None]) -> list[str]:
+def _changed(entries: list[LedgerEntry], expected: Mapping[str, str | None]) -> list[str]:
     """The aliases that do not mean what is expected, by the ledger."""
     held = holders(entries)
     return [alias for alias, version in expected.items() if held.get(alias) != version]

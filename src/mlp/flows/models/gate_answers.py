@@ -13,14 +13,14 @@ from mlp.adapters.tracking.trying import Tried
 from mlp.core.digests import changes, combined
 from mlp.core.errors import ConfigurationError, MlpError, UserCodeError
 from mlp.core.models import gates as judged
-from mlp.core.models.gates import Gate, Lineage, Scores
-from mlp.core.models.ledger import Entry
+from mlp.core.models.gates import Gate, Scores, VersionOrigin
+from mlp.core.models.ledger import LedgerEntry
 from mlp.core.models.model_section import Evaluation, Primary
 from mlp.core.models.model_version import ModelVersion, VersionTag, recorded_digest, registration
 from mlp.core.runs.recorded_run import FINISHED
 from mlp.flows.models import origin
 from mlp.flows.models.opened import Opened
-from mlp.flows.models.origin import Origin
+from mlp.flows.models.origin import ModelOrigin
 from mlp.flows.models.registering import described
 
 
@@ -31,7 +31,7 @@ class Examination:
     model: Opened
     candidate: ModelVersion
     champion: ModelVersion | None
-    entries: Sequence[Entry]
+    entries: Sequence[LedgerEntry]
     folders: dict[str, Path] = field(default_factory=dict)
     tried: Tried | None = None  # what the candidate answered
 
@@ -47,7 +47,7 @@ class Examination:
         """Code and data are known."""
         evidence = registration(self.entries, self.candidate.version)
         gate = judged.provenance(
-            Lineage(
+            VersionOrigin(
                 evidence.get("commit"),
                 bool(evidence.get("dirty")),
                 bool(evidence.get("patch")),
@@ -105,7 +105,7 @@ class Examination:
             scores = Scores(why_not=_in_short(e), fix=e.fix)
         return judged.champion(section.primary, section.gates.max_drop, scores)
 
-    def _made(self) -> Origin | None:
+    def _made(self) -> ModelOrigin | None:
         """The run that the candidate comes from, None where it cannot be found."""
         run = self._run(self.candidate)
         try:
@@ -118,7 +118,7 @@ class Examination:
         evidence = registration(self.entries, version.version)
         return evidence.get("run_id") or version.tags.get(VersionTag.RUN_ID) or version.run_id
 
-    def _metrics(self, version: ModelVersion, made: Origin | None) -> dict[str, float]:
+    def _metrics(self, version: ModelVersion, made: ModelOrigin | None) -> dict[str, float]:
         """What the run had recorded when the version was registered, and has recorded since."""
         evidence = registration(self.entries, version.version)
         known = {name: float(value) for name, value in evidence.get("metrics", {}).items()}
@@ -206,7 +206,7 @@ def examine(
     model: Opened,
     candidate: ModelVersion,
     champion: ModelVersion | None,
-    entries: Sequence[Entry],
+    entries: Sequence[LedgerEntry],
     names: Iterable[str],
     accepted: Sequence[str],
     progress: Callable[[str], None],

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mlp.adapters.tracking import registry
-from mlp.core.models.ledger import Action, Entry
+from mlp.core.models.ledger import Action, LedgerEntry
 from mlp.core.models.model_version import ModelVersion, VersionTag, registration
 from mlp.core.models.standing import lifecycle
 from mlp.flows.models.opened import opened
@@ -14,12 +14,12 @@ from mlp.flows.project import Project
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class ModelListing:
     """The versions, the newest first, and what was found to have happened without the ledger."""
 
     model: str
     versions: Sequence[ModelVersion]
-    found: Sequence[Entry]
+    found: Sequence[LedgerEntry]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,25 +28,25 @@ class Shown:
 
     version: ModelVersion
     record: Mapping[str, Any]
-    entries: Sequence[Entry]
-    found: Sequence[Entry]
+    entries: Sequence[LedgerEntry]
+    found: Sequence[LedgerEntry]
 
 
 @dataclass(frozen=True, slots=True)
-class History:
+class ModelHistory:
     """The ledger, the oldest entry first, and which of it was found just now."""
 
     model: str
-    entries: Sequence[Entry]
-    found: Sequence[Entry]
+    entries: Sequence[LedgerEntry]
+    found: Sequence[LedgerEntry]
 
 
-def versions(project: Project) -> Listed:
+def versions(project: Project) -> ModelListing:
     """All versions with where they stand now."""
     with opened(project) as model:
         found = settle(model)
         entries, aliases = model.entries(), model.aliases()
-        return Listed(
+        return ModelListing(
             model.name,
             [
                 _standing(version, aliases, entries)
@@ -66,16 +66,16 @@ def show(project: Project, version: str) -> Shown:
         return Shown(shown, registration(entries, shown.version), about, found)
 
 
-def history(project: Project, limit: int | None = None, intents: bool = False) -> History:
+def history(project: Project, limit: int | None = None, intents: bool = False) -> ModelHistory:
     """The last `limit` entries; intents that were settled are left out unless asked for."""
     with opened(project) as model:
         found = settle(model)
         entries = [entry for entry in model.entries() if intents or entry.action != Action.INTENDED]
-        return History(model.name, entries[-limit:] if limit else entries, found)
+        return ModelHistory(model.name, entries[-limit:] if limit else entries, found)
 
 
 def _standing(
-    version: ModelVersion, aliases: Mapping[str, str], entries: Sequence[Entry]
+    version: ModelVersion, aliases: Mapping[str, str], entries: Sequence[LedgerEntry]
 ) -> ModelVersion:
     """The version by aliases and ledger, whatever its tags say: anybody may set those."""
     evidence = registration(entries, version.version)

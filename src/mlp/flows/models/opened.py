@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlp.adapters.base import machine, statefile
-from mlp.adapters.state import State, open_state
+from mlp.adapters.state import StateDatabase, open_state
 from mlp.adapters.tracking import registry
 from mlp.core.errors import UsageError
-from mlp.core.models.ledger import Entry
+from mlp.core.models.ledger import LedgerEntry
 from mlp.core.models.model_version import ModelVersion
 from mlp.flows.project import Project
 
@@ -21,13 +21,13 @@ class Opened:
     project: Project
     uri: str
     name: str
-    state: State
+    state: StateDatabase
 
     def aliases(self) -> dict[str, str]:
         """What each alias means now."""
         return registry.aliases(self.uri, self.name)
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[LedgerEntry]:
         """The whole ledger, the oldest first."""
         return self.state.entries(self.name)
 

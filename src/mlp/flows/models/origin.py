@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from mlp.adapters import tracking
 from mlp.adapters.tracking import registry
 from mlp.core.errors import ConfigurationError, UsageError
-from mlp.core.models.gates import Lineage
+from mlp.core.models.gates import VersionOrigin
 from mlp.core.models.model_version import LoggedModel
 from mlp.core.runs import recorded_run, run_artifacts
 from mlp.core.runs.pipeline import DataItem, StageState
@@ -21,7 +21,7 @@ _CODE = (".py", ".ipynb", ".sh", ".r", ".jl", ".sql")
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class ModelOrigin:
     """A run with the models that it logged, and the states of its stages.
 
     `makers` has, for each stage, the stage's run that did the work: one of an earlier pipeline run
@@ -61,7 +61,7 @@ class Origin:
         return [stage for stage in self.stages if stage.name in names]
 
 
-def find(project: Project, reference: str) -> Origin:
+def find(project: Project, reference: str) -> ModelOrigin:
     """The run that `reference` means, with all it has logged.
 
     The models of a cached stage are those of the run that did the work. Raises UsageError where
@@ -72,7 +72,7 @@ def find(project: Project, reference: str) -> Origin:
     makers = {stage.stage: _maker(uri, experiment, stage) for stage in run.stages}
     text = tracking.artifact_text(uri, run, recorded_run.STAGES)
     lock = tracking.artifact_text(uri, run, recorded_run.LOCK_AFTER)
-    return Origin(
+    return ModelOrigin(
         run,
         run_artifacts.stages(text) if text else (),
         registry.logged_models(
@@ -83,7 +83,7 @@ def find(project: Project, reference: str) -> Origin:
     )
 
 
-def choose(origin: Origin, artifact: str | None) -> LoggedModel:
+def choose(origin: ModelOrigin, artifact: str | None) -> LoggedModel:
     """The run's model of that name or id, or its only one. Raises UsageError otherwise."""
     models = [
         model
@@ -109,7 +109,7 @@ def choose(origin: Origin, artifact: str | None) -> LoggedModel:
     )
 
 
-def lineage(project: Project, found: Origin, logged: LoggedModel) -> Lineage:
+def lineage(project: Project, found: ModelOrigin, logged: LoggedModel) -> VersionOrigin:
     """What a model was made from: its code is that of the run that logged it, an earlier one where
     its stage was unchanged; its data, those of all stages, are the same in both."""
     uri = project.tracking_uri
@@ -118,7 +118,7 @@ def lineage(project: Project, found: Origin, logged: LoggedModel) -> Lineage:
     except tracking.Refused:  # it was deleted
         maker = found.run
     dirty = maker.tags.get(Tag.DIRTY) == "true"
-    return Lineage(
+    return VersionOrigin(
         commit=maker.tags.get(Tag.COMMIT) or None,
         dirty=dirty,
         patch=bool(dirty and tracking.artifact_text(uri, maker, recorded_run.PATCH)),

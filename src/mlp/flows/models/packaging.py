@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class PackagePlan:
     """What will be made. `texts` are the files beside the model's own, `files` those by digest."""
 
     model: str
@@ -50,7 +50,7 @@ def plan(
     base: str | None = None,
     builder: str | None = None,
     flags: Sequence[str] = (),
-) -> Plan:
+) -> PackagePlan:
     """What there is to make. `image` is the tag of an image to be built of it, on `base`.
 
     Raises UsageError where the folder is there and not empty and for what does not go together,
@@ -71,7 +71,7 @@ def plan(
         return _plan(model, version, folder, image, base, chosen, flags)
 
 
-def apply(project: Project, planned: Plan, progress: Callable[[str], None]) -> Path:
+def apply(project: Project, planned: PackagePlan, progress: Callable[[str], None]) -> Path:
     """Make the folder, which is there completely or not at all, and the image; returns the folder.
 
     `progress` gets the builder's lines. Raises ConfigurationError where the folder cannot be made,
@@ -102,7 +102,7 @@ def _refuse_contradictions(
         raise UsageError("--base, --builder and flags are for an image", fix="add --image TAG")
 
 
-def _folder(project: Project, planned: Plan) -> None:
+def _folder(project: Project, planned: PackagePlan) -> None:
     planned.folder.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=f".{planned.folder.name}-", dir=planned.folder.parent))
     try:
@@ -125,7 +125,7 @@ def _folder(project: Project, planned: Plan) -> None:
         shutil.rmtree(part, ignore_errors=True)
 
 
-def _image(planned: Plan, builder: "Builder", progress: Callable[[str], None]) -> None:
+def _image(planned: PackagePlan, builder: "Builder", progress: Callable[[str], None]) -> None:
     image = planned.image or ""
     try:
         builder.build(planned.folder, image, planned.flags, progress)
@@ -148,7 +148,7 @@ def _plan(
     base: str | None,
     builder: str | None,
     flags: Sequence[str],
-) -> Plan:
+) -> PackagePlan:
     entries = model.entries()
     version = model.version(reference)
     recorded = recorded_digest(entries, version.version, version.tags)
@@ -181,7 +181,7 @@ def _plan(
         found,
         record,
     )
-    return Plan(
+    return PackagePlan(
         model.name,
         version.version,
         folder,

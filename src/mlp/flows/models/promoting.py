@@ -8,7 +8,7 @@ from typing import Any
 from mlp.core.errors import GateRefused, UsageError
 from mlp.core.models import gates as judged
 from mlp.core.models.gates import Gate
-from mlp.core.models.ledger import CHALLENGER, CHAMPION, Action, Entry
+from mlp.core.models.ledger import CHALLENGER, CHAMPION, Action, LedgerEntry
 from mlp.core.models.model_version import ModelVersion, recorded_digest
 from mlp.core.models.standing import AGAINST, SEEN
 from mlp.flows.models import gate_answers
@@ -21,7 +21,7 @@ Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class PromotionRequest:
     """What is asked for. `expect`: the version that the alias has to mean until now, "" for none;
     None: whichever it means when the plan is made. `accept`: gates that need not pass. `seen`: the
     number of the ledger's last entry when this was decided, None: when the plan is made."""
@@ -35,7 +35,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class PromotionPlan:
     """What a promotion would do, and whether it may."""
 
     model: str
@@ -55,7 +55,9 @@ class Plan:
         return tuple(gate for gate in self.gates if gate.asked and not gate.opens)
 
 
-def plan(project: Project, request: Request, progress: Progress = lambda _: None) -> Plan:
+def plan(
+    project: Project, request: PromotionRequest, progress: Progress = lambda _: None
+) -> PromotionPlan:
     """The verdict of every gate. Changes nothing but what the ledger lacks.
 
     `progress` gets a line when a gate begins: one that starts processes takes seconds, or minutes.
@@ -89,7 +91,7 @@ def plan(project: Project, request: Request, progress: Progress = lambda _: None
         return _plan(model, request, candidate, previous, champion, progress)
 
 
-def apply(project: Project, planned: Plan) -> Entry:
+def apply(project: Project, planned: PromotionPlan) -> LedgerEntry:
     """Move the alias; returns the ledger's entry.
 
     Raises GateRefused with every verdict where a gate did not open, or where servers took the
@@ -99,7 +101,7 @@ def apply(project: Project, planned: Plan) -> Entry:
     if planned.refused:
         raise refusal(planned)
     with opened(project) as model:
-        wanted = Entry(
+        wanted = LedgerEntry(
             model=model.name,
             action=Action.PROMOTED,
             version=planned.version,
@@ -112,7 +114,7 @@ def apply(project: Project, planned: Plan) -> Entry:
         return change(model, wanted)
 
 
-def refusal(planned: Plan) -> GateRefused:
+def refusal(planned: PromotionPlan) -> GateRefused:
     """The error that names every gate with its verdict and its fix."""
     names = ", ".join(gate.name for gate in planned.refused)
     lines = []
@@ -134,12 +136,12 @@ def refusal(planned: Plan) -> GateRefused:
 
 def _plan(
     model: Opened,
-    request: Request,
+    request: PromotionRequest,
     candidate: ModelVersion,
     previous: str | None,
     champion: str | None,
     progress: Progress,
-) -> Plan:
+) -> PromotionPlan:
     entries = model.entries()
     last = entries[-1].number if entries else 0
     done = previous == candidate.version
@@ -151,7 +153,7 @@ def _plan(
         verdicts = gate_answers.examine(
             model, candidate, against, entries, names, accepted, progress
         )
-    return Plan(
+    return PromotionPlan(
         model.name,
         candidate.version,
         request.to,
@@ -165,7 +167,7 @@ def _plan(
     )
 
 
-def _evidence(planned: Plan) -> dict[str, Any]:
+def _evidence(planned: PromotionPlan) -> dict[str, Any]:
     return {
         "digest": planned.digest,
         "gates": [dataclasses.asdict(gate) for gate in planned.gates],

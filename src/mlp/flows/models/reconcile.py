@@ -5,14 +5,14 @@ from collections.abc import Sequence
 
 from mlp.adapters.tracking import registry
 from mlp.core.errors import ConfigurationError
-from mlp.core.models.ledger import CHALLENGER, Action, Entry
+from mlp.core.models.ledger import CHALLENGER, Action, LedgerEntry
 from mlp.core.models.model_version import MODEL_MADE, RegisteredModel, VersionTag, model_made
 from mlp.core.models.standing import holders, lifecycle, to_clear, unsettled
 from mlp.flows.models.opened import Opened, opened
 from mlp.flows.project import Project
 
 
-def reconcile(project: Project) -> list[Entry]:
+def reconcile(project: Project) -> list[LedgerEntry]:
     """Bring the ledger up to MLflow's aliases, which are the truth; returns what was appended.
 
     An intent that nobody is at work on is settled by what the alias is; an alias that differs from
@@ -24,7 +24,7 @@ def reconcile(project: Project) -> list[Entry]:
         return settle(model)
 
 
-def settle(model: Opened) -> list[Entry]:
+def settle(model: Opened) -> list[LedgerEntry]:
     """The same for a model that is opened."""
     entries = model.entries()
     aliases = _aliases(_registered(model, entries))
@@ -34,7 +34,7 @@ def settle(model: Opened) -> list[Entry]:
         return settle_locked(model)
 
 
-def settle_locked(model: Opened) -> list[Entry]:
+def settle_locked(model: Opened) -> list[LedgerEntry]:
     """The same for whoever holds the model's lock."""
     entries = model.entries()
     registered = _registered(model, entries)
@@ -56,7 +56,7 @@ def settle_locked(model: Opened) -> list[Entry]:
     return found
 
 
-def _registered(model: Opened, entries: Sequence[Entry]) -> RegisteredModel | None:
+def _registered(model: Opened, entries: Sequence[LedgerEntry]) -> RegisteredModel | None:
     """The model as the registry has it, which is the one that the ledger is of.
 
     Where it is not, or the registry's file was moved away, the registry says nothing about what the
@@ -83,7 +83,7 @@ def _aliases(registered: RegisteredModel | None) -> dict[str, str]:
     return dict(registered.aliases) if registered else {}
 
 
-def tag(model: Opened, version: str, aliases: dict[str, str], entries: list[Entry]) -> None:
+def tag(model: Opened, version: str, aliases: dict[str, str], entries: list[LedgerEntry]) -> None:
     """Let the version's tag say where it stands; a version that is gone needs none."""
     stands = lifecycle(version, aliases, entries)
     registry.set_tags(model.uri, model.name, version, {VersionTag.LIFECYCLE: str(stands)})

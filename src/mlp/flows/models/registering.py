@@ -12,8 +12,8 @@ from mlp.adapters.base import folder_digests
 from mlp.adapters.tracking import registry
 from mlp.core.digests import combined
 from mlp.core.errors import ConfigurationError
-from mlp.core.models.gates import Lineage, signature_of
-from mlp.core.models.ledger import CHAMPION, Action, Entry
+from mlp.core.models.gates import VersionOrigin, signature_of
+from mlp.core.models.ledger import CHAMPION, Action, LedgerEntry
 from mlp.core.models.model_version import (
     MODEL_MADE,
     Lifecycle,
@@ -26,7 +26,7 @@ from mlp.core.models.model_version import (
 from mlp.core.runs.recorded_run import FINISHED
 from mlp.flows.models import origin
 from mlp.flows.models.opened import Opened, actor, opened
-from mlp.flows.models.origin import Origin
+from mlp.flows.models.origin import ModelOrigin
 from mlp.flows.models.reconcile import settle, settle_locked
 from mlp.flows.project import Project
 from mlp.flows.runs import syncing
@@ -37,7 +37,7 @@ _EXAMPLE = "saved_input_example_info"
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class RegistrationPlan:
     """The model to be registered. `version` is set where it is registered already; `champion` is
     the version that serves now. `adds` are the metrics that the run has and the registration of
     that version lacks."""
@@ -54,7 +54,7 @@ class Plan:
     adds: tuple[str, ...] = ()
 
 
-def plan(project: Project, run: str, artifact: str | None = None) -> Plan:
+def plan(project: Project, run: str, artifact: str | None = None) -> RegistrationPlan:
     """What there is to register of a run (an id, its beginning, a name, `last`).
 
     Raises UsageError where the run has no model, or several and `artifact` names none of them, and
@@ -72,7 +72,7 @@ def plan(project: Project, run: str, artifact: str | None = None) -> Plan:
         version = _registered(model, entries, logged, digest)
         lineage = origin.lineage(project, found, logged)
         evidence = _evidence(found, logged, lineage, files)
-        return Plan(
+        return RegistrationPlan(
             model.name,
             found.run.run_id,
             logged,
@@ -86,7 +86,7 @@ def plan(project: Project, run: str, artifact: str | None = None) -> Plan:
         )
 
 
-def apply(project: Project, planned: Plan) -> Entry:
+def apply(project: Project, planned: RegistrationPlan) -> LedgerEntry:
     """Register it; returns the ledger's entry, an earlier one where it was registered before.
 
     A later run of the same model that measured more of it, or was the first to end well, is written
@@ -105,7 +105,7 @@ def apply(project: Project, planned: Plan) -> Entry:
         registered = registry.registered(model.uri, model.name)
         known_by = {MODEL_MADE: registered.made} if registered else {}
         return model.state.append_next(
-            Entry(
+            LedgerEntry(
                 model=model.name,
                 action=Action.REGISTERED,
                 version=version,
@@ -165,7 +165,7 @@ def _check(folder: Path, logged: LoggedModel) -> None:
 
 
 def _registered(
-    model: Opened, entries: Sequence[Entry], logged: LoggedModel, digest: str
+    model: Opened, entries: Sequence[LedgerEntry], logged: LoggedModel, digest: str
 ) -> str | None:
     for version in registry.versions(model.uri, model.name):
         recorded = recorded_digest(entries, version.version, version.tags)
@@ -174,7 +174,7 @@ def _registered(
     return None
 
 
-def _tags(found: Origin, made: Lineage, digest: str) -> dict[str, str]:
+def _tags(found: ModelOrigin, made: VersionOrigin, digest: str) -> dict[str, str]:
     data = json.dumps(dict(made.data), sort_keys=True)
     tags = {
         VersionTag.DIGEST: digest,
@@ -190,7 +190,7 @@ def _tags(found: Origin, made: Lineage, digest: str) -> dict[str, str]:
 
 
 def _evidence(
-    found: Origin, logged: LoggedModel, made: Lineage, files: dict[str, str]
+    found: ModelOrigin, logged: LoggedModel, made: VersionOrigin, files: dict[str, str]
 ) -> dict[str, Any]:
     return {
         "digest": combined(files),

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from mlp.adapters.base import folder_digests
 from mlp.adapters.tracking import registry
 from mlp.core.errors import GateRefused, MlpError, UsageError
-from mlp.core.models.ledger import CHALLENGER, CHAMPION, Action, Entry
+from mlp.core.models.ledger import CHALLENGER, CHAMPION, Action, LedgerEntry
 from mlp.core.models.model_version import recorded_digest
 from mlp.core.models.standing import last_good, who_made
 from mlp.flows.models.changing import change
@@ -15,7 +15,7 @@ from mlp.flows.project import Project
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class RollbackPlan:
     """From which version to which; `passed_over` says of others why not."""
 
     model: str
@@ -27,7 +27,7 @@ class Plan:
     notes: tuple[str, ...] = ()
 
 
-def plan(project: Project, to: str | None = None, reason: str = "") -> Plan:
+def plan(project: Project, to: str | None = None, reason: str = "") -> RollbackPlan:
     """Where a rollback goes: `to`, or the last good version.
 
     Raises GateRefused where no version is good, or the files of `to` are not those registered, and
@@ -38,10 +38,10 @@ def plan(project: Project, to: str | None = None, reason: str = "") -> Plan:
         return _plan(model, to, reason)
 
 
-def apply(project: Project, planned: Plan) -> Entry:
+def apply(project: Project, planned: RollbackPlan) -> LedgerEntry:
     """Do it; returns the entry. Raises Conflict where the champion has changed meanwhile."""
     with opened(project) as model:
-        wanted = Entry(
+        wanted = LedgerEntry(
             model=model.name,
             action=Action.ROLLED_BACK,
             version=planned.version,
@@ -54,7 +54,7 @@ def apply(project: Project, planned: Plan) -> Entry:
         return change(model, wanted)
 
 
-def withdraw(project: Project, reason: str) -> Entry:
+def withdraw(project: Project, reason: str) -> LedgerEntry:
     """Take the challenger's alias away: every request goes to the champion. Returns the entry.
 
     Raises UsageError where there is no challenger.
@@ -64,7 +64,7 @@ def withdraw(project: Project, reason: str) -> Entry:
         challenger = model.aliases().get(CHALLENGER)
         if challenger is None:
             raise UsageError(f"model {model.name!r} has no challenger")
-        wanted = Entry(
+        wanted = LedgerEntry(
             model=model.name,
             action=Action.ROLLED_BACK,
             version=None,
@@ -76,7 +76,7 @@ def withdraw(project: Project, reason: str) -> Entry:
         return change(model, wanted)
 
 
-def _plan(model: Opened, to: str | None, reason: str) -> Plan:
+def _plan(model: Opened, to: str | None, reason: str) -> RollbackPlan:
     entries = model.entries()
     champion = model.aliases().get(CHAMPION)
     if to is not None:
@@ -86,7 +86,7 @@ def _plan(model: Opened, to: str | None, reason: str) -> Plan:
     for version in good.versions:
         recorded, problem = _checked(model, version, entries)
         if problem is None:
-            return Plan(model.name, version, champion, reason, recorded, passed_over)
+            return RollbackPlan(model.name, version, champion, reason, recorded, passed_over)
         passed_over[version] = problem
     if not passed_over:
         raise GateRefused(
@@ -102,8 +102,8 @@ def _plan(model: Opened, to: str | None, reason: str) -> Plan:
 
 
 def _to(
-    model: Opened, version: str, champion: str | None, reason: str, entries: list[Entry]
-) -> Plan:
+    model: Opened, version: str, champion: str | None, reason: str, entries: list[LedgerEntry]
+) -> RollbackPlan:
     if version == champion:
         raise UsageError(f"version {version} is the champion already", fix="mlp models history")
     if who_made(entries, CHAMPION, version) is None:
@@ -114,15 +114,17 @@ def _to(
     recorded, problem = _checked(model, version, entries)
     if recorded is None:
         note = f"nothing can tell whether the files of version {version} are intact: no digest"
-        return Plan(model.name, version, champion, reason, None, notes=(note,))
+        return RollbackPlan(model.name, version, champion, reason, None, notes=(note,))
     if problem:
         raise GateRefused(
             f"version {version} is not good: {problem}", fix="mlp models list shows others"
         )
-    return Plan(model.name, version, champion, reason, recorded)
+    return RollbackPlan(model.name, version, champion, reason, recorded)
 
 
-def _checked(model: Opened, version: str, entries: list[Entry]) -> tuple[str | None, str | None]:
+def _checked(
+    model: Opened, version: str, entries: list[LedgerEntry]
+) -> tuple[str | None, str | None]:
     """The recorded digest of a version, and what is wrong with its files."""
     try:
         tags = registry.version(model.uri, model.name, version).tags

@@ -8,7 +8,7 @@ from typing import Any
 
 from mlp.adapters import data
 from mlp.core.runs.identity import stage_run_id
-from mlp.core.runs.pipeline import DataItem, Outcome, StageState, metric_names, within
+from mlp.core.runs.pipeline import DataItem, StageOutcome, StageState, metric_names, within
 from mlp.core.runs.recorded_run import Tag
 from mlp.flows.runs.recording import Recording
 
@@ -17,7 +17,9 @@ _MAX_PLOT_BYTES = 50 * 2**20
 _MAX_PLOT_ROWS = 10_000
 
 
-def record_stage(record: Recording, stage: str, state: StageState | None, outcome: Outcome) -> None:
+def record_stage(
+    record: Recording, stage: str, state: StageState | None, outcome: StageOutcome
+) -> None:
     """Record a stage that DVC is done with: its params, data, and how it came to its outputs."""
     run = stage_run_id(record.run_id, stage)
     if not record.run.log(run).exists():  # the stage shell was never called: its run begins here
@@ -31,10 +33,10 @@ def record_stage(record: Recording, stage: str, state: StageState | None, outcom
         if datasets:
             record.record("inputs", run, datasets=datasets)
     record.record("tags", run, values=tags)
-    if outcome in (Outcome.CACHED, Outcome.RESTORED) and state is not None:
+    if outcome in (StageOutcome.CACHED, StageOutcome.RESTORED) and state is not None:
         record.record("cached", run, fingerprint=state.fingerprint)
         record.record("run_ended", run, status="FINISHED")
-    if outcome == Outcome.FAILED:  # whatever its command said: DVC gave it up
+    if outcome == StageOutcome.FAILED:  # whatever its command said: DVC gave it up
         record.record("run_ended", run, status="FAILED")
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mlp.adapters.base import lock, statefile
-from mlp.adapters.base.event_file import Journal
+from mlp.adapters.base.event_file import EventFile
 from mlp.core.errors import ConfigurationError, RemoteError
 from mlp.core.layout import Layout, RunLayout
 from mlp.core.patience import waiting_for
@@ -38,7 +38,7 @@ class Recording:
     run: RunLayout
     tracking_uri: str
     experiment: str
-    journal: Journal
+    journal: EventFile
     recorder: "subprocess.Popen[bytes]"
     earlier: Sequence[Path] = field(default_factory=tuple)
 
@@ -127,7 +127,7 @@ def started(
             run,
             uri,
             project.config.experiment,
-            Journal(str(run.events), Masker(os.environ).text),
+            EventFile(str(run.events), Masker(os.environ).text),
             deliver([run.path, *earlier], uri),
             earlier,
         )

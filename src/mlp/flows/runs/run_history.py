@@ -15,7 +15,7 @@ from mlp.flows.runs.tracking_stores import OtherStore
 
 
 @dataclass(frozen=True, slots=True)
-class History:
+class RunHistory:
     """The newest runs first, the runs of this machine that MLflow has not yet, and where else the
     project has runs."""
 
@@ -35,11 +35,11 @@ class Detail:
     refused: Sequence[str] = ()
 
 
-def newest(project: Project, limit: int) -> History:
+def newest(project: Project, limit: int) -> RunHistory:
     """The newest runs of the project, once those that have just ended have arrived."""
     left = syncing.catch_up(project)
     found = tracking.list_runs(project.tracking_uri, project.config.experiment, limit)
-    return History(tuple(found), left, tracking_stores.others(project))
+    return RunHistory(tuple(found), left, tracking_stores.others(project))
 
 
 def detail(project: Project, reference: str) -> Detail:

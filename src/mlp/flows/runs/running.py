@@ -17,9 +17,9 @@ from mlp.core.errors import ConfigurationError, MlpError, StageFailed, from_word
 from mlp.core.runs import environment, recorded_run
 from mlp.core.runs.identity import stage_run_id
 from mlp.core.runs.overrides import Override
-from mlp.core.runs.pipeline import Outcome, PlannedStage, StageState
+from mlp.core.runs.pipeline import PlannedStage, StageOutcome, StageState
 from mlp.core.runs.provenance import Provenance
-from mlp.core.runs.run_request import Request
+from mlp.core.runs.run_request import RunRequest
 from mlp.flows.launch import launching
 from mlp.flows.project import Project
 from mlp.flows.runs import dvc_shell, outputs, provenance_gathering, recording
@@ -51,7 +51,7 @@ class StageResult:
     """What became of a stage. `seconds` is its own time, None where it did not run."""
 
     name: str
-    outcome: Outcome
+    outcome: StageOutcome
     seconds: float | None
     metrics: Mapping[str, float]
     job: str | None = None
@@ -75,20 +75,20 @@ class RunResult:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class RunProgress:
     """Told to whoever watches: stage `number` of `total` has begun, or ended with `outcome`."""
 
     stage: str
     number: int
     total: int
-    outcome: Outcome | None = None
+    outcome: StageOutcome | None = None
     seconds: float | None = None
 
 
-Observer = Callable[[Progress], None]
+Observer = Callable[[RunProgress], None]
 
 
-def plan(project: Project, request: Request) -> RunPlan:
+def plan(project: Project, request: RunRequest) -> RunPlan:
     """What `execute` would do. Nothing is changed."""
     _require_dvc(project)
     # It would read the params that are changed here, and wait for the lock that DVC plans under.
@@ -102,14 +102,14 @@ def plan(project: Project, request: Request) -> RunPlan:
         return _plan(project, request, overrides)
 
 
-def _plan(project: Project, request: Request, overrides: Sequence[Override]) -> RunPlan:
+def _plan(project: Project, request: RunRequest, overrides: Sequence[Override]) -> RunPlan:
     stages = data.plan(project.root, request.targets, force=request.force, pull=request.pull)
     launch = launching.resolve(project, request)
     jobs = launching.planned_jobs(project, launch.header, [s.name for s in stages if s.runs])
     return RunPlan(stages, overrides, jobs)
 
 
-def execute(project: Project, request: Request, observer: Observer) -> RunResult:
+def execute(project: Project, request: RunRequest, observer: Observer) -> RunResult:
     """Run the pipeline, or the stages asked for, and record it.
 
     A stage that fails is part of the result (`error`), not an exception. Raises
@@ -153,8 +153,8 @@ class _Run:
     def __init__(
         self,
         project: Project,
-        request: Request,
-        launch: launching.Launch,
+        request: RunRequest,
+        launch: launching.StageLaunch,
         record: Recording,
         observer: Observer,
         overrides: Sequence[Override],
@@ -261,24 +261,28 @@ class _Run:
 
     def _begun(self, stage: str) -> None:
         self._begun_at = time.time()
-        self._observer(Progress(stage, len(self._results) + 1, self._total))
+        self._observer(RunProgress(stage, len(self._results) + 1, self._total))
 
     def _ended(self, stage: str, state: StageState | None, changed: bool) -> None:
         run_id = stage_run_id(self._record.run_id, stage)
         if state is None and self._record.run.detached(run_id).exists():
             self._record.record("run_detached", run_id)
-            self._results[stage] = StageResult(stage, Outcome.DETACHED, None, {}, self._job(run_id))
-            self._observer(Progress(stage, len(self._results), self._total, Outcome.DETACHED))
+            self._results[stage] = StageResult(
+                stage, StageOutcome.DETACHED, None, {}, self._job(run_id)
+            )
+            self._observer(
+                RunProgress(stage, len(self._results), self._total, StageOutcome.DETACHED)
+            )
             return
         ran = self._record.run.log(run_id).exists()
         outcome = (
-            Outcome.FAILED
+            StageOutcome.FAILED
             if state is None
-            else Outcome.RAN
+            else StageOutcome.RAN
             if ran
-            else Outcome.RESTORED
+            else StageOutcome.RESTORED
             if changed
-            else Outcome.CACHED
+            else StageOutcome.CACHED
         )
         seconds = time.time() - self._begun_at if ran else None
         if state is not None:
@@ -286,7 +290,7 @@ class _Run:
         outputs.record_stage(self._record, stage, state, outcome)
         job = self._job(run_id) if ran else None
         self._results[stage] = StageResult(stage, outcome, seconds, {}, job)
-        self._observer(Progress(stage, len(self._results), self._total, outcome, seconds))
+        self._observer(RunProgress(stage, len(self._results), self._total, outcome, seconds))
 
     def _job(self, stage_run: str) -> str | None:
         return launching.job_marker(self._record.run, stage_run).get("name")
@@ -295,7 +299,7 @@ class _Run:
         of_stages, of_run = outputs.record_metrics(self._project.root, self._record, self._states)
         for stage, metrics in of_stages.items():
             self._results[stage] = dataclasses.replace(self._results[stage], metrics=metrics)
-        ran = {name for name, result in self._results.items() if result.outcome == Outcome.RAN}
+        ran = {name for name, result in self._results.items() if result.outcome == StageOutcome.RAN}
         outputs.record_plots(self._project.root, self._record, self._states, ran)
         outputs.record_sources(self._record, self._states)
         return of_run

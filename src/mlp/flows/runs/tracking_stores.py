@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from mlp.adapters import tracking
-from mlp.core.checkup.health import Check, Verdict
+from mlp.core.checkup.health import Check, CheckVerdict
 from mlp.core.errors import UsageError
 from mlp.core.layout import RunLayout
 from mlp.core.runs import tracking_uri
@@ -106,13 +106,13 @@ def checks(project: Project, target: str | None = None) -> Iterator[Check]:
     for store in others(project):
         if not store.other_env:  # environments may have stores of their own
             fix = store.command("mlp runs list")
-            yield Check("runs", Verdict.NOTE, str(store), fix=f"{fix}   shows them")
+            yield Check("runs", CheckVerdict.NOTE, str(store), fix=f"{fix}   shows them")
     pods = project.target(target).tracking_uri if target is not None else None
     if pods is not None and tracking_uri.is_file(project.tracking_uri):
         here = _as_recorded(project, project.tracking_uri)
         yield Check(
             "tracking",
-            Verdict.NOTE,
+            CheckVerdict.NOTE,
             f"pods of {target} record at {mask_urls(pods)}, and this machine records in {here}: no"
             " place has all of a run",
             fix=f"tracking: {{uri: {mask_urls(pods)}}} in mlp.yaml, or the address at which this"

@@ -22,7 +22,7 @@ _DVC_FILES = (".dvc/.gitignore", ".dvc/config")
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ScaffoldPlan:
     """Files to be made under `root`, by path."""
 
     root: Path
@@ -41,7 +41,7 @@ class Plan:
 # --- a new project ------------------------------------------------------------------------------
 
 
-def plan(path: Path, template: str, *, folder: Path | None = None) -> Plan:
+def plan(path: Path, template: str, *, folder: Path | None = None) -> ScaffoldPlan:
     """A new project at `path`, from a template of `folder` (those that mlp ships).
 
     Raises UsageError for a template that there is not, ConfigurationError where `path` is taken or
@@ -53,7 +53,7 @@ def plan(path: Path, template: str, *, folder: Path | None = None) -> Plan:
     folder = folder or assets.templates()
     known(template, folder)
     _refuse_taken(root)
-    return Plan(
+    return ScaffoldPlan(
         root=root,
         project=project,
         files=templates.render(folder, template, project),
@@ -73,7 +73,7 @@ def known(template: str, folder: Path) -> None:
         )
 
 
-def make(plan: Plan) -> str:
+def make(plan: ScaffoldPlan) -> str:
     """Write the project, with git and DVC initialised; returns the first commit.
 
     That commit holds the template as rendered, which a later update builds on. Where something
@@ -149,7 +149,7 @@ def _all_or_nothing(root: Path) -> Iterator[None]:
 # --- a repository that has a pipeline -----------------------------------------------------------
 
 
-def plan_adoption(path: Path) -> Plan:
+def plan_adoption(path: Path) -> ScaffoldPlan:
     """mlp.yaml for the DVC project around `path`; nothing else is to change there.
 
     Raises ConfigurationError where there is no git repository, DVC project or stage, where it has
@@ -176,10 +176,12 @@ def plan_adoption(path: Path) -> Plan:
         )
     project = project_name(root)
     moved = (f"mlp.yaml goes to DVC's root, {root}",) if root != start else ()
-    return Plan(root, project, {layout.config.name: _mlp_yaml(project, stages)}, notes=moved)
+    return ScaffoldPlan(
+        root, project, {layout.config.name: _mlp_yaml(project, stages)}, notes=moved
+    )
 
 
-def adopt(plan: Plan) -> None:
+def adopt(plan: ScaffoldPlan) -> None:
     """Write mlp.yaml. Raises FileExistsError where somebody was faster."""
     for name, content in plan.files.items():
         with open(plan.root / name, "xb") as file:

@@ -13,7 +13,7 @@ from mlp.adapters.tracking import registry
 from mlp.core import assets
 from mlp.core.ab.traffic import Traffic
 from mlp.core.errors import MlpError, RemoteError
-from mlp.core.models.ledger import Action, Entry
+from mlp.core.models.ledger import Action, LedgerEntry
 from mlp.core.serving import deploy_section, replicas
 from mlp.core.serving.replicas import Pod, Replicas
 from mlp.flows.ab import traffic_shares
@@ -21,7 +21,7 @@ from mlp.flows.launch import image_building
 from mlp.flows.models.opened import opened
 from mlp.flows.project import Project
 from mlp.flows.serving import readiness
-from mlp.flows.serving.readiness import Place, place
+from mlp.flows.serving.readiness import ServingPlace, place
 
 _LOOK_S = 1.0
 _LINES = 20
@@ -31,7 +31,7 @@ Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class DeploymentPlan:
     """What `apply` is going to do. `values` are the chart's; `manifests` is what they make, YAML.
 
     `before` is the release that there is, None where it is to be installed.
@@ -53,7 +53,7 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Status:
+class DeploymentStatus:
     """What is deployed and what it serves. `replicas` is None where the cluster has none."""
 
     target: str
@@ -63,7 +63,7 @@ class Status:
     autoscaler: str
     model: str
     traffic: Traffic
-    entries: Sequence[Entry]
+    entries: Sequence[LedgerEntry]
 
 
 def plan(
@@ -72,7 +72,7 @@ def plan(
     *,
     canary: float | None = None,
     release: str | None = None,
-) -> Plan:
+) -> DeploymentPlan:
     """What is to be deployed; looks at registry, image and cluster, and changes nothing.
 
     `canary` is the share that the challenger is to get. Raises ConfigurationError where there is no
@@ -83,7 +83,7 @@ def plan(
     champion, challenger = readiness.served(model, aliases, canary)
     readiness.require_shared_state(project)
     at = place(project, target_name, release)
-    wanted = deploy_section.Wanted(
+    wanted = deploy_section.WantedRelease(
         project.config.project,
         model,
         image_building.image(project, at.name),
@@ -98,7 +98,7 @@ def plan(
     readiness.require_place(at)
     readiness.require_image(wanted)
     before = at.helm.release(at.release)
-    return Plan(
+    return DeploymentPlan(
         at.name,
         at.target.context,
         at.target.namespace,
@@ -115,7 +115,7 @@ def plan(
     )
 
 
-def apply(project: Project, planned: Plan) -> None:
+def apply(project: Project, planned: DeploymentPlan) -> None:
     """Install the release, or make it what was planned. Its pods may not be ready yet.
 
     The challenger's share is set before, so that no pod starts with another one.
@@ -157,14 +157,16 @@ def await_ready(
         time.sleep(_LOOK_S)
 
 
-def status(project: Project, target_name: str | None, release: str | None = None) -> Status:
+def status(
+    project: Project, target_name: str | None, release: str | None = None
+) -> DeploymentStatus:
     """What is deployed, how its pods are, and which versions answer."""
     at = place(project, target_name, release)
     answers = traffic_shares.current(project)
     with opened(project) as model:
         entries = model.entries()
     scaler = cluster.autoscaler(at.cluster, at.release)
-    return Status(
+    return DeploymentStatus(
         at.name,
         at.target.namespace,
         at.helm.release(at.release),
@@ -206,7 +208,7 @@ def _flat(value: Any, path: str) -> Iterator[tuple[str, Any]]:
         yield path, value
 
 
-def _replicas(at: Place) -> Replicas | None:
+def _replicas(at: ServingPlace) -> Replicas | None:
     found = cluster.deployment(at.cluster, at.release)
     if found is None:
         return None
@@ -224,7 +226,7 @@ def _progress(seen: Replicas) -> str:
     return f"{text}; {waiting.name}: {waiting.reason}" if waiting else text
 
 
-def _not_ready(at: Place, seen: Replicas, seconds: float) -> MlpError:
+def _not_ready(at: ServingPlace, seen: Replicas, seconds: float) -> MlpError:
     pod = seen.stuck or next((p for p in seen.pods if p.new and not p.ready), None)
     look = f"mlp deploy status --target {at.name} shows how it goes on"
     if pod is None:
@@ -238,7 +240,7 @@ def _not_ready(at: Place, seen: Replicas, seconds: float) -> MlpError:
     )
 
 
-def _last_lines(at: Place, pod: Pod) -> tuple[str, ...]:
+def _last_lines(at: ServingPlace, pod: Pod) -> tuple[str, ...]:
     previous = "again and again" in pod.reason or "memory" in pod.reason
     return cluster.last_lines(at.cluster, pod.name, _LINES, previous=previous)
 

@@ -19,7 +19,7 @@ from mlp.flows.serving.logged_predictions import destination, journal
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ServingPlan:
     """A server that would be started, and what would answer. `state` has its password, if any."""
 
     spec: ServeSpec
@@ -28,7 +28,7 @@ class Plan:
     folder: Path
 
 
-def plan(project: Project, given: Mapping[str, Any]) -> Plan:
+def plan(project: Project, given: Mapping[str, Any]) -> ServingPlan:
     """The server of mlp.yaml, with the keys of `serve` that are `given`.
 
     Raises MissingExtraError where what serving needs is not installed, and ConfigurationError where
@@ -60,10 +60,10 @@ def plan(project: Project, given: Mapping[str, Any]) -> Plan:
         serve=serve,
         labels={"project": project.config.project},
     )
-    return Plan(spec, now, project.state, folder)
+    return ServingPlan(spec, now, project.state, folder)
 
 
-def execute(project: Project, planned: Plan, *, as_json: bool = False) -> NoReturn:
+def execute(project: Project, planned: ServingPlan, *, as_json: bool = False) -> NoReturn:
     """Become the server, in this process. It says on standard output when it is ready.
 
     Raises ConfigurationError where the folder of the log cannot be made.

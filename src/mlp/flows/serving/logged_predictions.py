@@ -151,7 +151,7 @@ def query(project: Project, sql: str, limit: int) -> Table:
 def label(project: Project, path: Path) -> Labelling:
     """Take the labels of a file into the log. Raises UsageError, or OSError without room."""
     from mlp.adapters.predictions import label_files
-    from mlp.adapters.predictions.prediction_journal import Journal
+    from mlp.adapters.predictions.prediction_journal import PredictionJournal
 
     if not path.is_file():
         raise UsageError(f"there is no file {path}")
@@ -162,7 +162,7 @@ def label(project: Project, path: Path) -> Labelling:
         strange = _strange(predicted, log, path)
         names = {text for text, is_text in predicted.items() if is_text}
         told = 0
-        writing = Journal(journal(project), project.model.name)
+        writing = PredictionJournal(journal(project), project.model.name)
         try:
             for batch in label_files.batches(log, path, names):
                 if not writing.label(batch):

@@ -11,7 +11,7 @@ from mlp.core.nearest import did_you_mean
 from mlp.flows import project as projects
 from mlp.flows.project import Project
 from mlp.flows.serving import deploying, readiness
-from mlp.flows.serving.readiness import Place
+from mlp.flows.serving.readiness import ServingPlace
 
 _URI = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>\d+))")
 _SETTINGS = ("target", "env", "canary", "wait")
@@ -104,7 +104,7 @@ class _Deployments:  # the names are the protocol's
 
 def _opened(
     target: str | None, name: str | None, settings: Mapping[str, str]
-) -> tuple[Project, Place]:
+) -> tuple[Project, ServingPlace]:
     for setting in settings:
         if setting not in _SETTINGS:
             raise UsageError(
@@ -115,7 +115,7 @@ def _opened(
     return project, readiness.place(project, settings.get("target") or target, name)
 
 
-def _existing(place: Place) -> None:
+def _existing(place: ServingPlace) -> None:
     if place.helm.release(place.release) is None:
         raise ConfigurationError(
             f"there is no deployment {place.release!r} in namespace {place.target.namespace}",
@@ -124,7 +124,7 @@ def _existing(place: Place) -> None:
 
 
 def _deploy(
-    project: Project, place: Place, uri: str | None, settings: Mapping[str, str]
+    project: Project, place: ServingPlace, uri: str | None, settings: Mapping[str, str]
 ) -> dict[str, Any]:
     if uri is not None:
         _require_champion(project, uri)

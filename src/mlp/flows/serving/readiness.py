@@ -17,7 +17,7 @@ from mlp.flows.project import Project
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ServingPlace:
     """Where a release is: the target, and the tools there."""
 
     name: str
@@ -27,7 +27,7 @@ class Place:
     cluster: Cluster
 
 
-def place(project: Project, target_name: str | None, release: str | None = None) -> Place:
+def place(project: Project, target_name: str | None, release: str | None = None) -> ServingPlace:
     """The place of the project's release on a target, the only one unless it is named.
 
     Raises UsageError for a target that mlp.yaml does not have, or several and none named.
@@ -36,7 +36,7 @@ def place(project: Project, target_name: str | None, release: str | None = None)
     target = project.target(target_name)
     name = release or deploy_section.release_name(project.config.deploy, project.model.name)
     helm = Helm(target.context, target.namespace)
-    return Place(target_name, target, name, helm, Cluster(target.context, target.namespace))
+    return ServingPlace(target_name, target, name, helm, Cluster(target.context, target.namespace))
 
 
 def served(model: str, aliases: Mapping[str, str], canary: float | None) -> tuple[str, str | None]:
@@ -91,7 +91,7 @@ def _leaves(value: Any, path: str) -> Iterator[tuple[str, str]]:
         yield path, value
 
 
-def require_place(at: Place) -> None:
+def require_place(at: ServingPlace) -> None:
     """Raise where the namespace is not there, or we may not do there what is to be done."""
     name = at.target.namespace
     try:
@@ -115,7 +115,7 @@ def require_place(at: Place) -> None:
             _require_secret(at, each)
 
 
-def _require_secret(at: Place, name: str) -> None:
+def _require_secret(at: ServingPlace, name: str) -> None:
     try:
         cluster.require_secret(at.cluster, name)
     except NotFoundError as e:
@@ -128,7 +128,7 @@ def _require_secret(at: Place, name: str) -> None:
         pass  # who may not look is told by the pod that waits for it
 
 
-def require_image(wanted: deploy_section.Wanted) -> None:
+def require_image(wanted: deploy_section.WantedRelease) -> None:
     """Raise where the registry says that it does not have the image."""
     flags = wanted.target.build.push_flags
     if images.published(wanted.image, image.reference(wanted.image), flags) is False:

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from mlp.core.checkup.health import Check, Verdict
+from mlp.core.checkup.health import Check, CheckVerdict
 from mlp.core.errors import MlpError
 from mlp.core.runs import environment
 
@@ -30,17 +30,17 @@ def remote() -> list[Check]:
         return [
             Check(
                 "data remote",
-                Verdict.NOTE,
+                CheckVerdict.NOTE,
                 "none: the data is in this machine's cache only",
                 fix="dvc remote add --default NAME URL",
             )
         ]
     if found.holds_data:
-        return [Check("data remote", Verdict.OK, f"{found.name} answers ({found.url})")]
+        return [Check("data remote", CheckVerdict.OK, f"{found.name} answers ({found.url})")]
     return [
         Check(
             "data remote",
-            Verdict.NOTE,
+            CheckVerdict.NOTE,
             f"{found.name} ({found.url}) holds nothing yet",
             fix="dvc push",
         )
@@ -52,20 +52,20 @@ def store() -> list[Check]:
     from mlp.adapters import tracking
 
     answer = tracking.reachable(os.environ[environment.TRACKING_URI])
-    found = [Check("mlflow", Verdict.OK, answer.message)]
+    found = [Check("mlflow", CheckVerdict.OK, answer.message)]
     ahead = answer.clock_ahead
     if ahead is not None and abs(ahead) > _MAX_SKEW_S:
         word = "ahead of" if ahead > 0 else "behind"
         found.append(
             Check(
                 "clock",
-                Verdict.PROBLEM,
+                CheckVerdict.PROBLEM,
                 f"the tracking server's clock is {abs(ahead):.0f} s {word} this machine's",
                 fix="let both be set over the network (NTP): `timedatectl`",
             )
         )
     elif ahead is not None:
-        found.append(Check("clock", Verdict.OK, "agrees with the tracking server's"))
+        found.append(Check("clock", CheckVerdict.OK, "agrees with the tracking server's"))
     return found
 
 
@@ -81,7 +81,7 @@ def main(which: str) -> None:
     try:
         found = probe()
     except MlpError as e:
-        found = [Check(name, Verdict.PROBLEM, e.message, e.fix, e.cause)]
+        found = [Check(name, CheckVerdict.PROBLEM, e.message, e.fix, e.cause)]
     print(json.dumps([dataclasses.asdict(check) for check in found]))  # noqa: T201 - its result
 
 

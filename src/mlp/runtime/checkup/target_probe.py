@@ -10,7 +10,7 @@ import time
 from importlib.metadata import PackageNotFoundError, version
 
 from mlp.core.checkup import probe_job
-from mlp.core.checkup.probe_job import Answer, Question
+from mlp.core.checkup.probe_job import ProbeAnswer, ProbeQuestion
 from mlp.core.errors import MlpError
 from mlp.core.secrets import Masker
 
@@ -19,11 +19,11 @@ _HTTP_S = 10.0
 
 def main() -> None:
     """Print the answer to the question in MLP_PROBE."""
-    question = Question.from_json(os.environ[probe_job.VARIABLE])
+    question = ProbeQuestion.from_json(os.environ[probe_job.VARIABLE])
     masker = Masker(os.environ)
     tracking = None if question.tracking_uri is None else _tracking(question.tracking_uri)
     remote = None if question.remote is None else _remote(question)
-    answer = Answer(
+    answer = ProbeAnswer(
         time=time.time(),
         user=os.getuid(),
         python=sys.version.partition(" ")[0],
@@ -70,7 +70,7 @@ def _get(address: str) -> tuple[int | None, str]:
         return None, str(e) or type(e).__name__
 
 
-def _remote(question: Question) -> str:
+def _remote(question: ProbeQuestion) -> str:
     """What is wrong with the DVC remote: a file is written there, read, and removed."""
     from mlp.adapters import data
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mlp.adapters.base import event_file, statefile
-from mlp.adapters.base.event_file import Journal
+from mlp.adapters.base.event_file import EventFile
 from mlp.core.layout import RunLayout
 from mlp.core.runs.events import Event, decode, encode
 
@@ -30,7 +30,7 @@ def end_of(run: RunLayout, stage_run_id: str) -> str:
     return "".join(encode(event).decode() for event in events if event.kind in _KINDS)
 
 
-def go_on_after(lines: str, run: RunLayout, record: Journal) -> None:
+def go_on_after(lines: str, run: RunLayout, record: EventFile) -> None:
     """Record what `end_of` gave in an earlier life, unless all of it is still here."""
     carried = lines.encode().splitlines(keepends=True)
     kept = map(Path, event_file.files(str(run.events)))

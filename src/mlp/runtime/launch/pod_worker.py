@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mlp.adapters.base import logfile, statefile
-from mlp.adapters.base.event_file import Journal
+from mlp.adapters.base.event_file import EventFile
 from mlp.core.explain.failure import ANOTHER_FAILED
 from mlp.core.launch import job_spec as jobs
 from mlp.core.launch.job_spec import JobSpec
@@ -35,7 +35,7 @@ _LAST_LINES = 20
 _INTERRUPTED = 128 + signal.SIGTERM
 
 
-class Worker:
+class PodWorker:
     """One node of the gang, from its start to its end."""
 
     def __init__(self, spec: JobSpec, node: int) -> None:
@@ -46,7 +46,7 @@ class Worker:
         self._asked_to_end = False
         self._masker = Masker(os.environ)
         self._record: PodRecord | None = None
-        self._journal = Journal(str(self._run.events), self._masker.text)
+        self._journal = EventFile(str(self._run.events), self._masker.text)
         self._lost = Path(jobs.POD_ROOT) / "lost"
         self._line: FinishLine | Member | None = None
 
@@ -284,7 +284,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(_INTERRUPTED))
     spec = pod.spec()
     os.chdir(Path(jobs.POD_CODE) / spec.workdir)
-    return Worker(spec, pod.node()).run()
+    return PodWorker(spec, pod.node()).run()
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ def make(store_uri: str, artifact_uri: str | None = None, **_: Any) -> EventStor
         directory=layout.path,
         real_uri=os.environ[environment.TRACKING_URI],
         experiment=str(statefile.read(layout.header).get("experiment", "Default")),
-        record=event_file.Journal(str(layout.events), Masker(os.environ).text).record,
+        record=event_file.EventFile(str(layout.events), Masker(os.environ).text).record,
         recorded=recorded,
         prefix=environment.rank_prefix(stage),
     )

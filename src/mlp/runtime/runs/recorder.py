@@ -42,7 +42,7 @@ _log = logging.getLogger("mlp.recorder")
 
 
 @dataclass
-class Progress:
+class DeliveryProgress:
     """How far the delivery of one run is; the file `delivery.json` of the run."""
 
     offsets: dict[str, int] = field(default_factory=dict)
@@ -54,7 +54,7 @@ class Progress:
     """What MLflow refused for good, each once, as far as it is worth listing."""
 
     @classmethod
-    def load(cls, path: Path) -> "Progress":
+    def load(cls, path: Path) -> "DeliveryProgress":
         """What the file says; a damaged one means starting over, which changes nothing."""
         try:
             return cls(**json.loads(path.read_text(encoding="utf-8")))
@@ -91,12 +91,12 @@ def follow(run: RunLayout, patience: float = _PATIENCE_S) -> bool:
     A server that is away is tried for `patience` seconds beyond the run's end. A run whose process
     was killed is ended here, as KILLED.
     """
-    if Progress.load(run.delivery).done:
+    if DeliveryProgress.load(run.delivery).done:
         return True
     with lock.held(run.delivery_lock) as mine:
         if not mine:
             return False  # another recorder is at it
-        progress = Progress.load(run.delivery)
+        progress = DeliveryProgress.load(run.delivery)
         try:
             return progress.done or _follow(run, progress, patience)
         except MlpError as e:
@@ -108,7 +108,7 @@ def follow(run: RunLayout, patience: float = _PATIENCE_S) -> bool:
         return False
 
 
-def _follow(run: RunLayout, progress: Progress, patience: float) -> bool:
+def _follow(run: RunLayout, progress: DeliveryProgress, patience: float) -> bool:
     connect = cache(lambda: _connect(run, progress))
     give_up: float | None = None
     wait = _POLL_S
@@ -145,7 +145,7 @@ def _let_start(run: RunLayout) -> None:
         time.sleep(_POLL_S)
 
 
-def _connect(run: RunLayout, progress: Progress) -> "Delivery":
+def _connect(run: RunLayout, progress: DeliveryProgress) -> "Delivery":
     from mlp.adapters.tracking import Delivery
 
     header = json.loads(run.header.read_text(encoding="utf-8"))
@@ -162,7 +162,7 @@ def _connect(run: RunLayout, progress: Progress) -> "Delivery":
         )
 
 
-def _deliver(run: RunLayout, progress: Progress, connect: "Callable[[], Delivery]") -> bool:
+def _deliver(run: RunLayout, progress: DeliveryProgress, connect: "Callable[[], Delivery]") -> bool:
     """Deliver what is there by now; returns whether there was something."""
     moved = False
     for events, offsets in _batches(str(run.events), progress.offsets):
@@ -233,7 +233,7 @@ def _keep_count(open_runs: list[str], event: Event) -> None:
         open_runs.remove(event.run)
 
 
-def _keep_refused(progress: Progress, refused: list[str]) -> None:
+def _keep_refused(progress: DeliveryProgress, refused: list[str]) -> None:
     masker = Masker(os.environ)
     for line in map(masker.text, refused):
         if line not in progress.refused and len(progress.refused) < _MOST_REFUSED:
@@ -243,14 +243,14 @@ def _keep_refused(progress: Progress, refused: list[str]) -> None:
 
 def _end_killed(run: RunLayout, open_runs: Sequence[str]) -> None:
     """The runs that nobody ended: whoever would have done it is dead."""
-    ending = event_file.Journal(str(run.events))
+    ending = event_file.EventFile(str(run.events))
     for run_id in open_runs[::-1]:
         if run.log(run_id).exists():
             ending.record("file", run_id, path=str(run.log(run_id)), to="logs")
         ending.record("run_ended", run_id, status="KILLED")
 
 
-def _note_failure(run: RunLayout, progress: Progress, error: MlpError) -> None:
+def _note_failure(run: RunLayout, progress: DeliveryProgress, error: MlpError) -> None:
     text = Masker(os.environ).text(error.one_line())
     _log.warning("%s", text)
     progress.error = text

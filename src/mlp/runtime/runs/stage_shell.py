@@ -16,7 +16,7 @@ from typing import Any
 if __name__ == "__main__":
     sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(__file__))))
 
-from mlp.adapters.base.event_file import Journal
+from mlp.adapters.base.event_file import EventFile
 from mlp.core.runs import environment
 from mlp.core.runs.environment import LOCAL
 from mlp.core.runs.identity import stage_run_id
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str]) -> int:
     stage_run = stage_run_id(run_id, stage)
     launch = _launch(run_dir, stage)
     masker = Masker(os.environ)
-    journal = Journal(f"{run_dir}/events", masker.text)
+    journal = EventFile(f"{run_dir}/events", masker.text)
 
     journal.record("run_started", stage_run, parent=run_id, name=stage, stage=stage)
     log = f"{run_dir}/stages/{stage_run}/log.txt"

@@ -8,9 +8,9 @@ import logging
 import time
 from collections.abc import Sequence
 
-from mlp.adapters.predictions.prediction_journal import Journal
+from mlp.adapters.predictions.prediction_journal import PredictionJournal
 from mlp.adapters.prometheus import Metrics
-from mlp.adapters.scoring import Answer, Refusal, merge
+from mlp.adapters.scoring import Refusal, ScoringAnswer, merge
 from mlp.core.serving.prediction_log import Served
 from mlp.runtime.serving.challenger import LOADING, UNAVAILABLE, Challenger, Reply
 from mlp.runtime.serving.prediction_job import (
@@ -20,13 +20,13 @@ from mlp.runtime.serving.prediction_job import (
     JSON,
     NONE,
     SHADOW,
-    Job,
+    PredictionJob,
     Response,
     chosen,
     settle,
 )
 from mlp.runtime.serving.predictor import Predictor
-from mlp.runtime.serving.registry_following import Following
+from mlp.runtime.serving.registry_following import RegistryFollowing
 
 log = logging.getLogger("mlp.serving")
 
@@ -47,9 +47,9 @@ class Answering:
         *,
         model: str,
         route_by: str | None,
-        following: Following,
+        following: RegistryFollowing,
         predictor: Predictor,
-        journal: Journal | None,
+        journal: PredictionJournal | None,
         metrics: Metrics,
     ) -> None:
         self._model = model
@@ -62,7 +62,7 @@ class Answering:
         self._unlogged = 0
         self.challenger: Challenger | None = None
 
-    def begin(self, job: Job) -> None:
+    def begin(self, job: PredictionJob) -> None:
         """In the event loop: the answer comes into `job.future`."""
         self._predictor.put(self._start, job)
 
@@ -73,7 +73,7 @@ class Answering:
 
     # --- in the predictor's thread --------------------------------------------------------------
 
-    def _start(self, job: Job) -> None:
+    def _start(self, job: PredictionJob) -> None:
         if job.late:
             return  # it has its answer: that its time is over
         champion = self._following.champion
@@ -91,7 +91,7 @@ class Answering:
             log.exception("a request could not be read")
             self._reply(job, Response(*_FAILED))
 
-    def _route(self, job: Job) -> None:
+    def _route(self, job: PredictionJob) -> None:
         challenger, now = self.challenger, self._following.traffic
         rows = chosen(self._model, now, job)
         if now.challenger is None or not rows:
@@ -111,13 +111,13 @@ class Answering:
             if len(rows) < job.request.rows:
                 self._answer_part(job)
 
-    def _keys(self, job: Job) -> list[str] | None:
+    def _keys(self, job: PredictionJob) -> list[str] | None:
         """The user's key of each row, of the header or the column; None where there is none."""
         if job.key is not None:
             return [job.key] * job.request.rows
         return None if self._route_by is None else job.request.keys(self._route_by)
 
-    def _answer(self, job: Job) -> None:
+    def _answer(self, job: PredictionJob) -> None:
         """The champion answers the whole request."""
         champion = job.champion
         if job.late:
@@ -140,19 +140,24 @@ class Answering:
         if job.reason:
             self._note_failure(job)
         if job.late:
-            self._log_champion(job, elapsed, Answer(b""), *_LATE)
+            self._log_champion(job, elapsed, ScoringAnswer(b""), *_LATE)
             return
         logged = self._log_champion(job, elapsed, answer)
         found = Response(200, answer.body, JSON, champion.version, CHAMPION, logged)
         self._reply(job, found)
 
-    def _log_failure(self, job: Job, started: float, status: int) -> None:
+    def _log_failure(self, job: PredictionJob, started: float, status: int) -> None:
         """The champion's own failure counts in a comparison as the challenger's does."""
         elapsed = (time.monotonic() - started) * 1000
-        self._log_champion(job, elapsed, Answer(b""), status, "error")
+        self._log_champion(job, elapsed, ScoringAnswer(b""), status, "error")
 
     def _log_champion(
-        self, job: Job, elapsed: float, answer: Answer, status: int = 200, failed: str = ""
+        self,
+        job: PredictionJob,
+        elapsed: float,
+        answer: ScoringAnswer,
+        status: int = 200,
+        failed: str = "",
     ) -> bool:
         """Write down what the champion answered; returns whether that is done, or not asked for.
 
@@ -168,14 +173,16 @@ class Answering:
             return kept
         return self._log(job, version, CHAMPION, elapsed, answer, others, status, failed) and kept
 
-    def _log_silence(self, job: Job) -> None:
+    def _log_silence(self, job: PredictionJob) -> None:
         """The challenger failed, and there was no time left to ask the champion in its stead."""
         if job.reason and job.reason not in _BLAMELESS:
             elapsed = (time.monotonic() - job.started) * 1000
             why = _words(job.reason, job.detail)
-            self._log(job, job.version, CHALLENGER, elapsed, Answer(b""), job.rows, _LATE[0], why)
+            self._log(
+                job, job.version, CHALLENGER, elapsed, ScoringAnswer(b""), job.rows, _LATE[0], why
+            )
 
-    def _answer_part(self, job: Job) -> None:
+    def _answer_part(self, job: PredictionJob) -> None:
         """The champion answers the rows that are not the challenger's, while that is at work."""
         started = time.monotonic()
         try:
@@ -185,13 +192,13 @@ class Answering:
         job.part_ms = (time.monotonic() - started) * 1000
         self._predictor.reply(self._joined, job)
 
-    def _merge(self, job: Job) -> None:
+    def _merge(self, job: PredictionJob) -> None:
         """Both versions have answered their rows."""
         reply = job.reply
         if reply is None or job.part is None or job.rows is None:
             self._answer(job)
             return
-        others, theirs = job.others, Answer(reply.body, reply.probabilities)
+        others, theirs = job.others, ScoringAnswer(reply.body, reply.probabilities)
         whole = merge([(others, job.part), (job.rows, theirs)])
         if whole is None:  # not a prediction for each row: nothing tells which belongs where
             job.reason = _NOT_DIVISIBLE
@@ -199,90 +206,90 @@ class Answering:
             return
         version = job.champion.version
         if job.late:
-            self._log(job, version, CHAMPION, job.part_ms, Answer(b""), others, *_LATE)
-            self._log(job, job.version, CHALLENGER, reply.ms, Answer(b""), job.rows, *_LATE)
+            self._log(job, version, CHAMPION, job.part_ms, ScoringAnswer(b""), others, *_LATE)
+            self._log(job, job.version, CHALLENGER, reply.ms, ScoringAnswer(b""), job.rows, *_LATE)
             return
         first = self._log(job, version, CHAMPION, job.part_ms, job.part, others)
         second = self._log(job, job.version, CHALLENGER, reply.ms, theirs, job.rows)
         versions = f"{version},{job.version}"
         self._reply(job, Response(200, whole.body, JSON, versions, BOTH, first and second))
 
-    def _note_failure(self, job: Job) -> None:
+    def _note_failure(self, job: PredictionJob) -> None:
         """The champion could answer what the challenger could not: the challenger's fault."""
         self._metrics.fell_back(job.reason)
         if job.reason in _BLAMELESS:
             return
         elapsed = (time.monotonic() - job.started) * 1000
-        failed = Answer(b"")
+        failed = ScoringAnswer(b"")
         why = _words(job.reason, job.detail)
         self._log(job, job.version, CHALLENGER, elapsed, failed, job.rows, 500, why)
         if job.reason != UNAVAILABLE:  # one trouble is enough for one silence
             self._predictor.reply(self._blame, job)
 
-    def _reply(self, job: Job, response: Response) -> None:
+    def _reply(self, job: PredictionJob, response: Response) -> None:
         self._predictor.reply(settle, job.future, response)
 
     # --- in the event loop ----------------------------------------------------------------------
 
-    def _ask(self, challenger: Challenger, job: Job) -> None:
+    def _ask(self, challenger: Challenger, job: PredictionJob) -> None:
         count = len(job.rows or ())
         rows = None if count == job.request.rows else job.rows
         challenger.ask(job.body, job.content_type or "", rows, count, job, self)
 
-    def came(self, job: Job, reply: Reply) -> None:
+    def came(self, job: PredictionJob, reply: Reply) -> None:
         """The challenger has answered, failed, or let the time pass; called once for each ask."""
         job.reply = reply
         if reply.failed:
             job.reason, job.detail = reply.failed, reply.detail
             self._predictor.put(self._answer, job)
         elif job.late:
-            self._log(job, job.version, CHALLENGER, reply.ms, Answer(b""), job.rows, *_LATE)
+            self._log(job, job.version, CHALLENGER, reply.ms, ScoringAnswer(b""), job.rows, *_LATE)
         elif job.rows is not None and len(job.rows) < job.request.rows:
             if job.joined:
                 self._predictor.put(self._merge, job)
         else:
-            answer = Answer(reply.body, reply.probabilities)
+            answer = ScoringAnswer(reply.body, reply.probabilities)
             logged = self._log(job, job.version, CHALLENGER, reply.ms, answer)
             found = Response(200, reply.body, JSON, job.version, CHALLENGER, logged)
             settle(job.future, found)
 
-    def _joined(self, job: Job) -> None:
+    def _joined(self, job: PredictionJob) -> None:
         job.joined = True
         if job.reply is not None and not job.reply.failed:
             self._predictor.put(self._merge, job)
 
-    def _blame(self, job: Job) -> None:
+    def _blame(self, job: PredictionJob) -> None:
         challenger = self.challenger
         if challenger is not None and challenger.version == job.version:
             challenger.blame(_words(job.reason, job.detail), job.request_id)
 
-    def _shadow(self, challenger: Challenger, job: Job) -> None:
+    def _shadow(self, challenger: Challenger, job: PredictionJob) -> None:
         rows = job.rows
         if rows is not None and len(rows) == job.request.rows:
             rows = None
         challenger.shadow(job.body, job.content_type or "", rows, job, self)
 
-    def shadowed(self, job: Job, reply: Reply) -> None:
+    def shadowed(self, job: PredictionJob, reply: Reply) -> None:
         """The challenger has predicted beside the answer, or failed to."""
         if reply.failed:
             self._metrics.shadowed("failed")
-            failed = Answer(b"")
+            failed = ScoringAnswer(b"")
             why = _words(reply.failed, reply.detail)
             self._log(job, job.version, SHADOW, reply.ms, failed, job.rows, 500, why)
             return
         self._metrics.shadowed("answered")
-        answer = Answer(reply.body, reply.probabilities)
+        answer = ScoringAnswer(reply.body, reply.probabilities)
         self._log(job, job.version, SHADOW, reply.ms, answer, job.rows)
 
     # --- in either ------------------------------------------------------------------------------
 
     def _log(
         self,
-        job: Job,
+        job: PredictionJob,
         version: str,
         route: str,
         elapsed: float,
-        answer: Answer,
+        answer: ScoringAnswer,
         rows: Sequence[int] | None = None,
         status: int = 200,
         failed: str = "",
@@ -315,7 +322,7 @@ class Answering:
             self._complain(self._journal)
         return kept
 
-    def _complain(self, journal: Journal) -> None:
+    def _complain(self, journal: PredictionJournal) -> None:
         self._metrics.unlogged.inc()
         self._unlogged += 1
         now = time.monotonic()

@@ -11,15 +11,15 @@ from collections.abc import Awaitable, Callable
 from importlib.metadata import version
 from typing import Any
 
-from mlp.adapters.predictions.prediction_journal import Journal
+from mlp.adapters.predictions.prediction_journal import PredictionJournal
 from mlp.adapters.prometheus import CONTENT_TYPE, Metrics
 from mlp.core.quantities import amount
 from mlp.core.serving.serve_section import Serve
 from mlp.runtime.serving import feedback, pages
 from mlp.runtime.serving.answering import Answering
 from mlp.runtime.serving.messages import Headers, problem, read_body, send_plain
-from mlp.runtime.serving.prediction_job import Job, Response, settle
-from mlp.runtime.serving.registry_following import Following
+from mlp.runtime.serving.prediction_job import PredictionJob, Response, settle
+from mlp.runtime.serving.registry_following import RegistryFollowing
 
 log = logging.getLogger("mlp.serving")
 
@@ -43,9 +43,9 @@ class App:
         self,
         serve: Serve,
         model: str,
-        following: Following,
+        following: RegistryFollowing,
         answering: Answering,
-        journal: Journal | None,
+        journal: PredictionJournal | None,
         metrics: Metrics,
     ) -> None:
         self._serve = serve
@@ -172,7 +172,7 @@ class App:
             if isinstance(body, bytes):
                 key, kind = headers.route_key, headers.content_type
                 self._answering.begin(
-                    Job(
+                    PredictionJob(
                         request_id,
                         body,
                         None if kind is None else kind.decode("latin-1"),

@@ -5,7 +5,7 @@ import re
 import time
 from typing import Any
 
-from mlp.adapters.predictions.prediction_journal import Journal
+from mlp.adapters.predictions.prediction_journal import PredictionJournal
 from mlp.core.serving.prediction_log import ROWS, Label
 from mlp.runtime.serving.messages import problem
 
@@ -13,7 +13,7 @@ from mlp.runtime.serving.messages import problem
 _LONG = re.compile(rb"\d{19}")
 
 
-def take(body: bytes, journal: Journal) -> tuple[int, bytes]:
+def take(body: bytes, journal: PredictionJournal) -> tuple[int, bytes]:
     """Write labels down, all or none of them; returns status and body of the answer."""
     try:
         labels = parse(_read(body))

@@ -4,7 +4,7 @@ import asyncio
 import time
 from dataclasses import dataclass
 
-from mlp.adapters.scoring import Answer, ScoringRequest
+from mlp.adapters.scoring import ScoringAnswer, ScoringRequest
 from mlp.core.ab.traffic import Traffic, position
 from mlp.runtime.serving.challenger import Reply
 from mlp.runtime.serving.registry_following import Loaded
@@ -29,7 +29,7 @@ class Response:
     close: bool = False
 
 
-class Job:
+class PredictionJob:
     """A request under way. `key` is the header's, `rows` those that the challenger is to answer;
     after `until`, on the monotonic clock, nobody waits for it."""
 
@@ -60,7 +60,7 @@ class Job:
         self.request: ScoringRequest
         self.keys: list[str] | None = None
         self.rows: list[int] | None = None
-        self.part: Answer | None = None  # the champion's, where rows are divided
+        self.part: ScoringAnswer | None = None  # the champion's, where rows are divided
         self.part_ms = 0.0
         self.joined = False  # whether the champion is through with its part
         self.reply: Reply | None = None
@@ -86,7 +86,7 @@ def settle(future: "asyncio.Future[Response]", response: Response) -> None:
         future.set_result(response)
 
 
-def chosen(model: str, now: Traffic, job: Job) -> list[int]:
+def chosen(model: str, now: Traffic, job: PredictionJob) -> list[int]:
     """The rows of a request that are the challenger's.
 
     Each experiment, that is each challenger, divides the users anew. Without a key the request is

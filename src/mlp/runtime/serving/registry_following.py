@@ -12,11 +12,11 @@ from typing import Any
 from mlp.adapters.base import statefile
 from mlp.adapters.prometheus import Metrics
 from mlp.adapters.scoring import Scorer, brings_code, left_code
-from mlp.adapters.state import State, open_state
+from mlp.adapters.state import StateDatabase, open_state
 from mlp.adapters.tracking import registry
 from mlp.core.ab.traffic import Traffic, traffic
 from mlp.core.errors import MlpError, RemoteError
-from mlp.core.models.ledger import Action, Entry
+from mlp.core.models.ledger import Action, LedgerEntry
 from mlp.core.serving.serve_section import ServeSpec
 from mlp.runtime.serving.version_files import Versions
 
@@ -36,7 +36,7 @@ class Loaded:
     tried: bool
 
 
-class Following:
+class RegistryFollowing:
     """What a worker knows of its model, kept up to date by threads of its own.
 
     Everything that others read is replaced as a whole, never changed: `champion`, `traffic`. They
@@ -52,12 +52,12 @@ class Following:
         self._metrics = metrics
         self._versions = Versions(spec.tracking_uri, spec.model, Path(spec.cache))
         self._memory = Path(spec.cache) / spec.model / "traffic.json"
-        self._state: State = open_state(state)
+        self._state: StateDatabase = open_state(state)
         self._aliases: dict[str, str] | None = None
-        self._entries: list[Entry] = []
+        self._entries: list[LedgerEntry] = []
         self._out: dict[str, int] = {}  # taken out here: version -> the ledger's last number then
         self._asked = threading.Event()
-        self._wanted: list[Entry] = []
+        self._wanted: list[LedgerEntry] = []
         self._retry: dict[str, float] = {}
         self._refused: dict[str, str] = {}
         self._seen = {"registry": 0.0, "state": 0.0}
@@ -102,7 +102,7 @@ class Following:
             seen = self._entries[-1].number if self._entries else 0
             self._out[version] = seen
         log.error("challenger %s is taken out: %s", version, json.dumps(evidence))
-        entry = Entry(
+        entry = LedgerEntry(
             self._spec.model,
             Action.TAKEN_OUT,
             version,
@@ -301,10 +301,10 @@ def _in_words(now: Traffic) -> str:
     return f"{champion}; challenger {now.challenger} {does} {now.share:.4g} of the users"
 
 
-def _already(entry: Entry) -> Callable[[Sequence[Entry]], bool]:
+def _already(entry: LedgerEntry) -> Callable[[Sequence[LedgerEntry]], bool]:
     """Whether the version is out already, or shared anew since the entry's evidence was seen."""
 
-    def said(before: Sequence[Entry]) -> bool:
+    def said(before: Sequence[LedgerEntry]) -> bool:
         told = [
             e
             for e in before

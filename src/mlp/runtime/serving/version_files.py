@@ -7,7 +7,7 @@ from pathlib import Path
 from mlp.adapters.base import folder_digests, lock
 from mlp.adapters.tracking import registry
 from mlp.core.errors import GateRefused, MlpError, RemoteError
-from mlp.core.models.ledger import Entry
+from mlp.core.models.ledger import LedgerEntry
 from mlp.core.models.model_version import VersionTag, recorded_digest, registration
 
 
@@ -19,7 +19,7 @@ class Versions:
         self._model = model
         self._folder = folder / model
 
-    def fetch(self, version: str, entries: Sequence[Entry]) -> tuple[Path, str | None]:
+    def fetch(self, version: str, entries: Sequence[LedgerEntry]) -> tuple[Path, str | None]:
         """The folder with a version's files, and the digest that they were found to have.
 
         The digest is None where none was recorded: nothing was checked then. Raises GateRefused
@@ -44,7 +44,7 @@ class Versions:
                 )
             return path, expected
 
-    def run(self, version: str, entries: Sequence[Entry]) -> str | None:
+    def run(self, version: str, entries: Sequence[LedgerEntry]) -> str | None:
         """The run that made a version: the pipeline's, or MLflow's where no pipeline did.
 
         None where nobody knows, or only the registry does, and is away.

@@ -16,14 +16,14 @@ from pathlib import Path
 
 from mlp.adapters import http_server
 from mlp.adapters.base import statefile
-from mlp.adapters.predictions.prediction_journal import Journal, Keeping
+from mlp.adapters.predictions.prediction_journal import Keeping, PredictionJournal
 from mlp.adapters.prometheus import Metrics
 from mlp.core.serving.serve_section import ServeSpec
 from mlp.runtime.serving.answering import Answering
 from mlp.runtime.serving.app import App, Receive, Scope, Send
 from mlp.runtime.serving.challenger import Challenger
 from mlp.runtime.serving.predictor import Predictor
-from mlp.runtime.serving.registry_following import Following
+from mlp.runtime.serving.registry_following import RegistryFollowing
 from mlp.runtime.serving.start import read_spec, set_up_logging, state_of
 
 log = logging.getLogger("mlp.serving")
@@ -37,7 +37,7 @@ LINGER_S = 5.0
 _MODEL_S = 60.0
 
 
-class Worker:
+class ServingWorker:
     """Puts the parts of a worker together, and watches over its champion."""
 
     def __init__(
@@ -56,7 +56,7 @@ class Worker:
         self._heartbeat = heartbeat
         self._abandoned = False  # by the supervisor
         self._metrics = Metrics(metrics, slot)
-        self._following = Following(spec, state_of(spec), self._metrics, refusal)
+        self._following = RegistryFollowing(spec, state_of(spec), self._metrics, refusal)
         self._journal = journal_of(spec)
         self._stopper = http_server.Stopper()
         self._app: App
@@ -220,7 +220,7 @@ class Worker:
             )
 
 
-def journal_of(spec: ServeSpec) -> Journal | None:
+def journal_of(spec: ServeSpec) -> PredictionJournal | None:
     """The journal of this process; None where no log is kept."""
     serve = spec.serve
     if serve.log is None:
@@ -232,7 +232,7 @@ def journal_of(spec: ServeSpec) -> Journal | None:
         route_by=serve.route_by,
     )
     folder = Path(spec.journal)
-    return Journal(folder, spec.model, keeping=keeping, max_age=serve.rotate)
+    return PredictionJournal(folder, spec.model, keeping=keeping, max_age=serve.rotate)
 
 
 def main(arguments: list[str]) -> int:
@@ -241,7 +241,7 @@ def main(arguments: list[str]) -> int:
     spec = read_spec(Path(path))
     set_up_logging(f"worker {slot}")
     os.set_blocking(int(heartbeat), False)
-    worker = Worker(
+    worker = ServingWorker(
         spec,
         int(heartbeat),
         int(slot),

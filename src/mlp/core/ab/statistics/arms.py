@@ -11,7 +11,7 @@ from mlp.core.ab.exposure import Period
 from mlp.core.ab.statistics.assignment import Split
 from mlp.core.ab.statistics.estimates import CHALLENGER, CHAMPION
 from mlp.core.ab.statistics.guards import Requests
-from mlp.core.ab.statistics.labelled_rows import Rows
+from mlp.core.ab.statistics.labelled_rows import LabelledRows
 from mlp.core.ab.statistics.metrics import Metric
 from mlp.core.ab.traffic import Traffic
 
@@ -41,7 +41,7 @@ class Log:
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
+class ArmSide:
     """How much an arm has."""
 
     requests: int
@@ -62,14 +62,14 @@ class Arms:
     splits: Sequence[Split]
     strayed: int
 
-    def side(self, arm: int) -> Side:
+    def side(self, arm: int) -> ArmSide:
         """What the arm has in all."""
         mine = self.arm == arm
         users = np.count_nonzero(np.bincount(self.user[mine], minlength=1))
         requests = np.count_nonzero(self.requests.arm == arm)
-        return Side(int(requests), int(np.count_nonzero(mine)), int(users))
+        return ArmSide(int(requests), int(np.count_nonzero(mine)), int(users))
 
-    def labelled(self, metric: Metric) -> Rows:
+    def labelled(self, metric: Metric) -> LabelledRows:
         """The rows that `metric` can be computed from: labelled, and predicted if it needs that.
 
         Users are numbered anew: those who are left.
@@ -81,7 +81,7 @@ class Arms:
         if known is not None:
             kept &= np.isfinite(known).all(1)
         user, users = numbered(self.user[kept])
-        return Rows(
+        return LabelledRows(
             self.arm[kept],
             user,
             users,

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from mlp.core.ab.ab_section import Guard
 from mlp.core.ab.statistics import metrics, quantiles, sequential, sums
 from mlp.core.ab.statistics.estimates import CHALLENGER, CHAMPION, Pair
-from mlp.core.ab.statistics.labelled_rows import Rows
+from mlp.core.ab.statistics.labelled_rows import LabelledRows
 from mlp.core.ab.statistics.metrics import Metric
 from mlp.core.ab.statistics.sums import Sums
 from mlp.core.ab.verdict import BROKEN, KEPT, MIN_USERS, UNKNOWN, GuardCheck
@@ -56,7 +56,7 @@ class _Excess:
 def check(
     guards: Mapping[str, Guard],
     requests: Requests,
-    rows: Callable[[Metric], Rows],
+    rows: Callable[[Metric], LabelledRows],
     alpha: float,
     positive: str | None = None,
 ) -> tuple[GuardCheck, ...]:
@@ -75,11 +75,11 @@ def _check(
     name: str,
     guard: Guard,
     requests: Requests,
-    rows: Callable[[Metric], Rows],
+    rows: Callable[[Metric], LabelledRows],
     alpha: float,
     positive: str | None,
 ) -> GuardCheck:
-    known: Requests | Rows = requests
+    known: Requests | LabelledRows = requests
     latency = _LATENCY.fullmatch(name)
     if latency:
         q = float(latency[1]) / 100
@@ -125,7 +125,7 @@ def _metric(name: str) -> Metric:
 
 
 def _errors(requests: Requests) -> Sums:
-    as_rows = Rows(
+    as_rows = LabelledRows(
         requests.arm,
         requests.user,
         requests.users,
@@ -183,7 +183,7 @@ def _latency_excesses(
         yield _Excess(f"at most {guard.max:g}", float(value) - (1 - q), float(variance), planned)
 
 
-def _enough(of: Requests | Rows, arm: int) -> bool:
+def _enough(of: Requests | LabelledRows, arm: int) -> bool:
     mine = (of.arm == arm) & (of.weight > 0)
     users = np.count_nonzero(np.bincount(of.user[mine], minlength=1))
     return bool(np.count_nonzero(mine) >= FEWEST and users >= MIN_USERS)

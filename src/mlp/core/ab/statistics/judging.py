@@ -12,8 +12,8 @@ from mlp.core.ab.statistics import arms as assembling
 from mlp.core.ab.statistics import assignment, guards, metric_comparison, sequential, sums
 from mlp.core.ab.statistics.arms import Arms, Log
 from mlp.core.ab.statistics.estimates import CHALLENGER, CHAMPION
-from mlp.core.ab.statistics.labelled_rows import Rows
-from mlp.core.ab.statistics.metric_comparison import Compared, Plan
+from mlp.core.ab.statistics.labelled_rows import LabelledRows
+from mlp.core.ab.statistics.metric_comparison import AnalysisPlan, Compared
 from mlp.core.ab.statistics.metrics import METRICS, Metric, canonical
 from mlp.core.ab.statistics.outcomes import MOST_CLASSES
 from mlp.core.ab.statistics.sums import Sums
@@ -36,7 +36,7 @@ _UNEQUAL = 0.001
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class VerdictQuestion:
     """What is asked: by which metric, for which traffic, with which rows."""
 
     model: str
@@ -48,7 +48,7 @@ class Question:
     taken_out: str | None
 
 
-def judge(log: Log, question: Question, ab: Ab, seed: int = 0) -> Verdict:
+def judge(log: Log, question: VerdictQuestion, ab: Ab, seed: int = 0) -> Verdict:
     """The verdict. Raises ConfigurationError where a metric or guard does not fit the log."""
     metric, now = question.metric, question.now
     if now.shadow and metric.served:
@@ -59,7 +59,7 @@ def judge(log: Log, question: Question, ab: Ab, seed: int = 0) -> Verdict:
         )
     arms = assembling.assemble(log, question.periods, now, question.settle)
     rows = arms.labelled(metric)
-    plan = Plan(ab.alpha, ab.power, ab.effect, ab.min_samples)
+    plan = AnalysisPlan(ab.alpha, ab.power, ab.effect, ab.min_samples)
     with np.errstate(invalid="ignore", divide="ignore"):
         statistic = metric.of(rows, ab.positive)
         compared = metric_comparison.compare(statistic, plan, mean=metric.mean, seed=seed)
@@ -105,7 +105,7 @@ def judge(log: Log, question: Question, ab: Ab, seed: int = 0) -> Verdict:
     )
 
 
-def _arm(arms: Arms, rows: Rows, which: int, compared: Compared, now: Traffic) -> Arm:
+def _arm(arms: Arms, rows: LabelledRows, which: int, compared: Compared, now: Traffic) -> Arm:
     side = arms.side(which)
     value, low, high = (_known(x) for x in compared.arms[which])
     mine = rows.arm == which
@@ -162,7 +162,7 @@ def _needs(found: Findings, compared: Compared, because: Because) -> Needs | Non
     return Needs(more[0], more[1], effect, basis)
 
 
-def _notes(log: Log, arms: Arms, question: Question, ab: Ab) -> tuple[str, ...]:
+def _notes(log: Log, arms: Arms, question: VerdictQuestion, ab: Ab) -> tuple[str, ...]:
     notes = []
     left_out = len(log.time) - len(arms.arm)
     if left_out:
@@ -214,7 +214,7 @@ def _unequal_labels(arms: Arms) -> str:
     if not len(arms.arm):
         return ""
     label = arms.has_label()
-    rows = Rows(arms.arm, arms.user, arms.users, arms.weight, label, label)
+    rows = LabelledRows(arms.arm, arms.user, arms.users, arms.weight, label, label)
     pair = Sums.of(rows, [label, np.ones(len(label))], sums.ratio, (1,)).pair()
     with np.errstate(invalid="ignore"):
         d, v = pair.contrast()

@@ -14,7 +14,7 @@ Array = NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class LabelledRows:
     """One entry per row and arm.
 
     `arm` is 0 for the champion and 1 for the challenger; `user` numbers the independent units from
@@ -51,7 +51,7 @@ class Classes:
     names: Sequence[Any]
 
 
-def classes(rows: Rows) -> Classes:
+def classes(rows: LabelledRows) -> Classes:
     """The classes of labels and predictions; "1", 1, 1.0 and true are one class."""
     n = len(rows.label)
     both = np.concatenate([rows.label, rows.prediction])

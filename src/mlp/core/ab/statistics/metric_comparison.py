@@ -14,7 +14,7 @@ Array = NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class AnalysisPlan:
     """What was decided before the data: level, power, smallest effect, fewest samples."""
 
     alpha: float
@@ -48,7 +48,7 @@ class Compared:
     growth: float | None
 
 
-def compare(statistic: Statistic, plan: Plan, *, mean: bool, seed: int = 0) -> Compared:
+def compare(statistic: Statistic, plan: AnalysisPlan, *, mean: bool, seed: int = 0) -> Compared:
     """Both tests of a metric.
 
     The sequential test uses the delta method's variance (for AUC: of the influence function), also

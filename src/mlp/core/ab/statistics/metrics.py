@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlp.core.ab.statistics import sums
-from mlp.core.ab.statistics.labelled_rows import Classes, Rows, classes, positive
+from mlp.core.ab.statistics.labelled_rows import Classes, LabelledRows, classes, positive
 from mlp.core.ab.statistics.ranking import Ranking
 from mlp.core.ab.statistics.sums import Sums
 from mlp.core.errors import ConfigurationError
@@ -31,7 +31,7 @@ class Metric:
 
     name: str
     goal: Literal["maximize", "minimize"]
-    of: Callable[[Rows, Positive], Statistic]
+    of: Callable[[LabelledRows, Positive], Statistic]
     mean: bool = True
     served: bool = False
     scored: bool = False
@@ -55,7 +55,7 @@ def canonical(name: str) -> str:
     return _ALIASES.get(name, name)
 
 
-def _accuracy(rows: Rows, _: Positive) -> Statistic:
+def _accuracy(rows: LabelledRows, _: Positive) -> Statistic:
     found = classes(rows)
     right = found.label == found.prediction
     return Sums.of(rows, [right, np.ones(len(right))], sums.ratio, (1,))
@@ -85,16 +85,16 @@ def _recall(found: Classes, which: int) -> Sequence[Array]:
 Part = Callable[[Classes, int], Sequence[Array]]
 
 
-def _of_positive(name: str, part: Part) -> Callable[[Rows, Positive], Statistic]:
-    def of(rows: Rows, wanted: Positive) -> Statistic:
+def _of_positive(name: str, part: Part) -> Callable[[LabelledRows, Positive], Statistic]:
+    def of(rows: LabelledRows, wanted: Positive) -> Statistic:
         found = classes(rows)
         return Sums.of(rows, part(found, positive(found, name, wanted)), sums.ratio, (1,))
 
     return of
 
 
-def _macro(part: Part) -> Callable[[Rows, Positive], Statistic]:
-    def of(rows: Rows, _: Positive) -> Statistic:
+def _macro(part: Part) -> Callable[[LabelledRows, Positive], Statistic]:
+    def of(rows: LabelledRows, _: Positive) -> Statistic:
         found = classes(rows)
         columns: list[Array] = []
         for which in range(max(len(found.names), 1)):
@@ -105,8 +105,10 @@ def _macro(part: Part) -> Callable[[Rows, Positive], Statistic]:
     return of
 
 
-def _conversion(rows: Rows, wanted: Positive) -> Statistic:
-    found = classes(Rows(rows.arm, rows.user, rows.users, rows.weight, rows.label, rows.label))
+def _conversion(rows: LabelledRows, wanted: Positive) -> Statistic:
+    found = classes(
+        LabelledRows(rows.arm, rows.user, rows.users, rows.weight, rows.label, rows.label)
+    )
     if wanted is None and found.names == (0.0,):
         hit = np.zeros(len(rows.label))  # nobody has converted yet
     else:
@@ -114,12 +116,12 @@ def _conversion(rows: Rows, wanted: Positive) -> Statistic:
     return Sums.of(rows, [hit, np.ones(len(hit))], sums.ratio, (1,))
 
 
-def _mean_label(rows: Rows, _: Positive) -> Statistic:
+def _mean_label(rows: LabelledRows, _: Positive) -> Statistic:
     label = rows.numbers("mean_label", rows.label)
     return Sums.of(rows, [label, np.ones(len(label))], sums.ratio)
 
 
-def _score(rows: Rows, name: str) -> Array:
+def _score(rows: LabelledRows, name: str) -> Array:
     """The score of the positive class: its probability, or the prediction where that is one.
 
     Raises ConfigurationError where the predictions are classes: a loss of those is no loss of
@@ -142,9 +144,9 @@ def _score(rows: Rows, name: str) -> Array:
     return score
 
 
-def _binary(rows: Rows, wanted: Positive, name: str) -> Array:
+def _binary(rows: LabelledRows, wanted: Positive, name: str) -> Array:
     """Whether each label is the positive class."""
-    only = Rows(rows.arm, rows.user, rows.users, rows.weight, rows.label, rows.label)
+    only = LabelledRows(rows.arm, rows.user, rows.users, rows.weight, rows.label, rows.label)
     found = classes(only)
     if wanted is None and found.names == (0.0,):
         return np.zeros(len(rows.label), bool)
@@ -160,16 +162,16 @@ def _binary(rows: Rows, wanted: Positive, name: str) -> Array:
     return np.asarray(hit)
 
 
-def _auc(rows: Rows, wanted: Positive) -> Statistic:
+def _auc(rows: LabelledRows, wanted: Positive) -> Statistic:
     return Ranking.of(rows, _score(rows, "auc"), _binary(rows, wanted, "auc"))
 
 
-def _brier(rows: Rows, wanted: Positive) -> Statistic:
+def _brier(rows: LabelledRows, wanted: Positive) -> Statistic:
     loss = (_score(rows, "brier") - _binary(rows, wanted, "brier")) ** 2
     return Sums.of(rows, [loss, np.ones(len(loss))], sums.ratio)
 
 
-def _log_loss(rows: Rows, wanted: Positive) -> Statistic:
+def _log_loss(rows: LabelledRows, wanted: Positive) -> Statistic:
     """The mean of -log of the probability given to what was true, clipped as sklearn does."""
     tiny = np.finfo(float).eps
     if rows.probability is not None and rows.probability.shape[1] > 2:
@@ -181,7 +183,7 @@ def _log_loss(rows: Rows, wanted: Positive) -> Statistic:
     return Sums.of(rows, [loss, np.ones(len(loss))], sums.ratio)
 
 
-def _columns(rows: Rows) -> Array:
+def _columns(rows: LabelledRows) -> Array:
     """The column of the probabilities that belongs to each label."""
     assert rows.probability is not None
     found, width = classes(rows), rows.probability.shape[1]
@@ -197,33 +199,33 @@ def _columns(rows: Rows) -> Array:
     )
 
 
-def _errors(rows: Rows, name: str) -> Array:
+def _errors(rows: LabelledRows, name: str) -> Array:
     return rows.numbers(name, rows.prediction) - rows.numbers(name, rows.label)
 
 
-def _mae(rows: Rows, _: Positive) -> Statistic:
+def _mae(rows: LabelledRows, _: Positive) -> Statistic:
     error = np.abs(_errors(rows, "mae"))
     return Sums.of(rows, [error, np.ones(len(error))], sums.ratio)
 
 
 def _squared(
     name: str, function: Callable[[Array], Array]
-) -> Callable[[Rows, Positive], Statistic]:
-    def of(rows: Rows, _: Positive) -> Statistic:
+) -> Callable[[LabelledRows, Positive], Statistic]:
+    def of(rows: LabelledRows, _: Positive) -> Statistic:
         error = _errors(rows, name) ** 2
         return Sums.of(rows, [error, np.ones(len(error))], function)
 
     return of
 
 
-def _r2(rows: Rows, _: Positive) -> Statistic:
+def _r2(rows: LabelledRows, _: Positive) -> Statistic:
     label = rows.numbers("r2", rows.label)
     label = label - label.mean() if len(label) else label  # R squared does not change, digits do
     columns = [_errors(rows, "r2") ** 2, label, label**2, np.ones(len(label))]
     return Sums.of(rows, columns, sums.determination)
 
 
-def _counting(name: str, of: Callable[[Rows, Positive], Statistic]) -> Metric:
+def _counting(name: str, of: Callable[[LabelledRows, Positive], Statistic]) -> Metric:
     return Metric(name, "maximize", of, mean=False, counted=True)
 
 

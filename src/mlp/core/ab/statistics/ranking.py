@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from mlp.core.ab.statistics import estimates
 from mlp.core.ab.statistics.estimates import Pair
-from mlp.core.ab.statistics.labelled_rows import Rows
+from mlp.core.ab.statistics.labelled_rows import LabelledRows
 
 Array = NDArray[Any]
 
@@ -73,7 +73,7 @@ class Ranking:
     users: int
 
     @classmethod
-    def of(cls, rows: Rows, score: Array, positive: Array) -> "Ranking":
+    def of(cls, rows: LabelledRows, score: Array, positive: Array) -> "Ranking":
         """From rows in any order; rows without weight count for nothing."""
         order = np.argsort(score, kind="stable")
         order = order[rows.weight[order] > 0]

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from mlp.core.ab.statistics import estimates
 from mlp.core.ab.statistics.estimates import Function, Pair
-from mlp.core.ab.statistics.labelled_rows import Rows
+from mlp.core.ab.statistics.labelled_rows import LabelledRows
 
 Array = NDArray[Any]
 
@@ -28,7 +28,11 @@ class Sums:
 
     @classmethod
     def of(
-        cls, rows: Rows, columns: Sequence[Array], function: Function, bases: Sequence[int] = ()
+        cls,
+        rows: LabelledRows,
+        columns: Sequence[Array],
+        function: Function,
+        bases: Sequence[int] = (),
     ) -> "Sums":
         """The weighted sums of `columns` (each (n,)) by user and arm."""
         data = np.stack([*(rows.weight * column for column in columns), np.ones(len(rows.arm))], -1)
