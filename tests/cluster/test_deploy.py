@@ -33,8 +33,8 @@ import sys
 import mlflow
 import pandas as pd
 from sklearn.dummy import DummyRegressor
-from mlp.adapters import digests
-from mlp.core.registry import VersionTag
+from mlp.adapters.base import folder_digests
+from mlp.core.models.model_version import VersionTag
 from pathlib import Path
 
 uri, model, count, folder = sys.argv[1:]
@@ -48,7 +48,7 @@ for number in range(1, int(count) + 1):
         )
     place = mlflow.artifacts.download_artifacts(logged.model_uri, dst_path=f"{folder}/{number}")
     made = mlflow.register_model(logged.model_uri, model)
-    digest = digests.of(Path(place))
+    digest = folder_digests.of(Path(place))
     mlflow.MlflowClient().set_model_version_tag(model, made.version, VersionTag.DIGEST, digest)
 """
 

@@ -17,7 +17,7 @@ time.sleep(20)
 
 
 def test_ctrl_c_while_an_object_is_destroyed_is_not_lost() -> None:
-    code = f"from mlp.adapters import interrupts\ninterrupts.keep()\n{LOSES}"
+    code = f"from mlp.adapters.base import interrupts\ninterrupts.keep()\n{LOSES}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == -signal.SIGINT, done.stderr
     assert "Exception ignored" not in done.stderr
