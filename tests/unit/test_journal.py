@@ -31,7 +31,7 @@ def kinds(directory: Path) -> list[str]:
 def test_what_was_recorded_before_a_kill_is_there(tmp_path: Path) -> None:
     script = (
         "import os, sys\n"
-        "from mlp.adapters.base.event_file import Journal; j = Journal(sys.argv[1])\n"
+        "from mlp.adapters.base.event_file import EventFile; j = EventFile(sys.argv[1])\n"
         "for i in range(100): j.metrics('r', {'x': i}, i)\n"
         "os.kill(os.getpid(), 9)"
     )

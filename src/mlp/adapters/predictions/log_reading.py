@@ -43,7 +43,6 @@ def connect(
     place = Destination(destination)
     with tempfile.TemporaryDirectory(prefix="mlp-log-") as scratch:
         kept = kept or Path(scratch, "kept")
-        found = _files(place, journals, Path(scratch), kept, since)
         settings = {
             "memory_limit": memory,
             "temp_directory": f"{scratch}/spill",
@@ -56,7 +55,7 @@ def connect(
         with duckdb.connect(f"{scratch}/log.duckdb", config=settings) as connection:
             connection.execute("SET enable_progress_bar = false")
             try:
-                _views(connection, found)
+                _views(connection, _files(connection, place, journals, scratch, kept, since))
             except duckdb.Error as e:
                 raise _unreadable(e) from e
             _confine(connection, [str(kept) if place.remote else place.address, scratch], files)
@@ -81,23 +80,27 @@ def _unreadable(error: Exception) -> MlpError:
 
 
 def _files(
-    place: Destination, journals: Sequence[Path], scratch: Path, kept: Path, since: float
+    connection: "DuckDBPyConnection",
+    place: Destination,
+    journals: Sequence[Path],
+    scratch: str,
+    kept: Path,
+    since: float,
 ) -> dict[str, list[Path]]:
     """The Parquet files of each table; what is not packed yet has some in `scratch`."""
-    import pyarrow.parquet
-
     # First: what is packed in between is in both, and left out below.
-    unpacked = {"none", *_snapshot(journals, scratch)}
+    unpacked = {"none", *_snapshot(journals, Path(scratch))}
     # One day more, for the clocks of two machines are not the same.
     day = f"{records.moment(max(0.0, since - _DAY_S)):%Y-%m-%d}"
     found = {}
     for table in parquet_tables.TABLES:
-        empty = scratch / table / "date=1970-01-01" / "none.parquet"
+        empty = Path(scratch, table, "date=1970-01-01", "none.parquet")
         empty.parent.mkdir(parents=True, exist_ok=True)
-        pyarrow.parquet.write_table(parquet_tables.schema(table).empty_table(), empty)
+        statement = f"COPY ({parquet_tables.no_rows(table)}) TO {_quoted(str(empty))}"
+        connection.execute(f"{statement} (FORMAT parquet)")
         # A segment that is still there may have Parquet files as well, if its packer died.
         packed = [p for p in place.files(table, day, kept) if p.stem not in unpacked]
-        found[table] = [*(scratch / table).glob("*/*.parquet"), *packed]
+        found[table] = [*Path(scratch, table).glob("*/*.parquet"), *packed]
     return found
 
 

@@ -15,47 +15,63 @@ _ROWS = 20_000  # held in memory for a file, at most, or
 _BYTES = 16 * 2**20  # of features
 
 
-def schema(table: str) -> "pyarrow.Schema":
-    """The columns of a table; times are in UTC."""
+# The columns of each table with DuckDB's names of their types; times are in UTC.
+_COLUMNS = {
+    PREDICTIONS: {
+        "request_id": "VARCHAR",
+        "row": "INTEGER",
+        "time": "TIMESTAMP",
+        "model": "VARCHAR",
+        "version": "VARCHAR",
+        "run_id": "VARCHAR",
+        "route": "VARCHAR",
+        "user_key": "VARCHAR",
+        "latency_ms": "DOUBLE",
+        "status": "INTEGER",
+        "failed": "BOOLEAN",
+        "reason": "VARCHAR",
+        "prediction": "VARCHAR",
+        "prediction_number": "DOUBLE",
+        "probabilities": "DOUBLE[]",
+        "features": "VARCHAR",
+    },
+    LABELS: {
+        "request_id": "VARCHAR",
+        "row": "INTEGER",
+        "time": "TIMESTAMP",
+        "model": "VARCHAR",
+        "label": "VARCHAR",
+        "label_number": "DOUBLE",
+    },
+    GAPS: {
+        "time": "TIMESTAMP",
+        "model": "VARCHAR",
+        "reason": "VARCHAR",
+        "lost": "BIGINT",
+        "since": "TIMESTAMP",
+    },
+}
+
+
+def no_rows(table: str) -> str:
+    """A query that gives the table's columns, and no row."""
+    columns = ", ".join(f"NULL::{kind} AS {name}" for name, kind in _COLUMNS[table].items())
+    return f"SELECT {columns} WHERE false"
+
+
+def _schema(table: str) -> "pyarrow.Schema":
     import pyarrow as pa
 
-    text, time, number = pa.string(), pa.timestamp("us"), pa.float64()
-    columns = {
-        PREDICTIONS: {
-            "request_id": text,
-            "row": pa.int32(),
-            "time": time,
-            "model": text,
-            "version": text,
-            "run_id": text,
-            "route": text,
-            "user_key": text,
-            "latency_ms": number,
-            "status": pa.int32(),
-            "failed": pa.bool_(),
-            "reason": text,
-            "prediction": text,
-            "prediction_number": number,
-            "probabilities": pa.list_(number),
-            "features": text,
-        },
-        LABELS: {
-            "request_id": text,
-            "row": pa.int32(),
-            "time": time,
-            "model": text,
-            "label": text,
-            "label_number": number,
-        },
-        GAPS: {
-            "time": time,
-            "model": text,
-            "reason": text,
-            "lost": pa.int64(),
-            "since": time,
-        },
+    kinds = {
+        "VARCHAR": pa.string(),
+        "TIMESTAMP": pa.timestamp("us"),
+        "DOUBLE": pa.float64(),
+        "DOUBLE[]": pa.list_(pa.float64()),
+        "INTEGER": pa.int32(),
+        "BIGINT": pa.int64(),
+        "BOOLEAN": pa.bool_(),
     }
-    return pa.schema(list(columns[table].items()))
+    return pa.schema([(name, kinds[kind]) for name, kind in _COLUMNS[table].items()])
 
 
 class Writer:
@@ -100,7 +116,7 @@ class Writer:
 
         held, self._held[relative] = self._held[relative], []
         self._bytes[relative] = 0
-        columns = schema(relative.partition("/")[0])
+        columns = _schema(relative.partition("/")[0])
         if relative not in self._files:
             path = self._path(relative)
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,8 @@
 """The door to MLflow: delivering events, reading runs back, logging models, its pages."""
 
-from mlp.adapters.tracking.client import Refused, probe
+from mlp.adapters.tracking.client import probe
 from mlp.adapters.tracking.delivery import Delivery
+from mlp.adapters.tracking.mlflow_errors import Refused
 from mlp.adapters.tracking.model_logging import log_model
 from mlp.adapters.tracking.pages_server import experiment_page
 from mlp.adapters.tracking.pages_server import start as start_pages

@@ -8,7 +8,8 @@ from itertools import groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlp.adapters.tracking.client import Refused, client, translated
+from mlp.adapters.tracking.client import client
+from mlp.adapters.tracking.mlflow_errors import Refused, translated
 from mlp.adapters.tracking.model_logging import deliver_model
 from mlp.adapters.tracking.names import accepted
 from mlp.adapters.tracking.sqlite_store import make_unlisted
@@ -116,7 +117,7 @@ class Delivery:
         run, data = event.run, event.data
         tags = {Tag.RUN_ID: run, **data.get("tags", {})}
         if data.get("parent"):
-            tags["mlflow.parentRunId"] = self.mlflow_id(data["parent"])
+            tags[Tag.PARENT] = self.mlflow_id(data["parent"])
         if data.get("stage"):
             tags |= {Tag.STAGE: data["stage"], Tag.KIND: "stage"}
         known = self.ids.get(run) or data.get("mlflow_id") or self._search(run)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 
-from mlp.adapters.tracking.client import client, translated
+from mlp.adapters.tracking.client import client
+from mlp.adapters.tracking.mlflow_errors import translated
 from mlp.adapters.tracking.sqlite_store import half_made, opening
 from mlp.core.errors import ConfigurationError
 from mlp.core.runs.tracking_uri import file_of

@@ -8,12 +8,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mlp.adapters.tracking.client import Refused, client, translated
+from mlp.adapters.tracking.artifact_places import local_path
+from mlp.adapters.tracking.client import client
+from mlp.adapters.tracking.client_store import as_version
+from mlp.adapters.tracking.mlflow_errors import Refused, translated
+from mlp.adapters.tracking.mlflow_store import opened
 from mlp.core.errors import RemoteError, UsageError
 from mlp.core.models.model_version import LoggedModel, ModelVersion, RegisteredModel
+from mlp.core.runs.recorded_run import Tag
 from mlp.core.runs.tracking_uri import file_of
 
-_PAGE = 200
 _SQLITE = "sqlite:///"
 # MLflow keeps the whole address that they had when the model was logged.
 _MISSING = "put them back where they were, or log and register the model again"
@@ -29,14 +33,8 @@ def there(uri: str) -> bool:
 
 def registered(uri: str, model: str) -> RegisteredModel | None:
     """The model of that name; None where nothing is registered under it."""
-    if not there(uri):
-        return None
-    with translated(uri):
-        found = _registered(client(uri), model)
-        if found is None:
-            return None
-        versions = {alias: str(version) for alias, version in found.aliases.items()}
-        return RegisteredModel(int(found.creation_timestamp), versions)
+    with opened(uri) as store:
+        return store.model(model)
 
 
 def aliases(uri: str, model: str) -> dict[str, str]:
@@ -47,35 +45,17 @@ def aliases(uri: str, model: str) -> dict[str, str]:
 
 def versions(uri: str, model: str) -> list[ModelVersion]:
     """All versions, the newest first; [] where nothing is registered under that name."""
-    if not there(uri):
-        return []
-    with translated(uri):
-        server = client(uri)
-        registered = _registered(server, model)
-        if registered is None:
-            return []
-        found: list[Any] = []
-        page: str | None = None
-        while page is not None or not found:
-            name = model.replace("'", "")
-            part = server.search_model_versions(f"name = '{name}'", _PAGE, page_token=page)
-            found += part
-            page = part.token or None
-            if page is None:
-                break
-        made = [_version(item, registered.aliases) for item in found]
-        return sorted(made, key=lambda item: -int(item.version))
+    with opened(uri) as store:
+        return store.versions(model)
 
 
 def version(uri: str, model: str, number: str) -> ModelVersion:
     """One version, by its number. Raises UsageError where there is none."""
-    with translated(uri):
-        server = client(uri)
-        registered = _registered(server, model)
-        found = _absent_is_none(lambda: server.get_model_version(model, number))
-        if registered is None or found is None:
+    with opened(uri) as store:
+        found = store.version(model, number)
+        if found is None:
             raise no_version(model, number)
-        return _version(found, registered.aliases)
+        return found
 
 
 def no_version(model: str, number: str) -> UsageError:
@@ -104,32 +84,28 @@ def register(
             description=description or None,
             model_id=logged.model_id,
         )
-        return _version(made, {})
+        return as_version(made, RegisteredModel(0))
 
 
 def set_alias(uri: str, model: str, alias: str, number: str) -> None:
     """Let `alias` mean that version. Raises UsageError where there is none."""
-    with translated(uri):
-        server = client(uri)
-        if _absent_is_none(lambda: server.get_model_version(model, number)) is None:
+    with opened(uri) as store:
+        if store.version(model, number) is None:
             raise no_version(model, number)
-        server.set_registered_model_alias(model, alias, number)
+        store.set_alias(model, alias, number)
 
 
 def delete_alias(uri: str, model: str, alias: str) -> None:
     """Let `alias` mean nothing any more; it may do so already."""
-    with translated(uri):
-        _absent_is_none(lambda: client(uri).delete_registered_model_alias(model, alias))
+    with opened(uri) as store:
+        store.delete_alias(model, alias)
 
 
 def set_tags(uri: str, model: str, number: str, tags: Mapping[str, str]) -> None:
     """Set tags of a version, where it is there: one that was deleted needs none."""
-    with translated(uri):
-        server = client(uri)
-        if _absent_is_none(lambda: server.get_model_version(model, number)) is None:
-            return
-        for name, value in tags.items():
-            server.set_model_version_tag(model, number, name, value)
+    with opened(uri) as store:
+        if store.version(model, number) is not None:
+            store.set_tags(model, number, tags)
 
 
 def download(uri: str, model: str, number: str, to: Path) -> Path:
@@ -139,10 +115,7 @@ def download(uri: str, model: str, number: str, to: Path) -> Path:
     """
     if to.is_dir():
         return to
-    with translated(uri):
-        place = _absent_is_none(lambda: client(uri).get_model_version_download_uri(model, number))
-    if place is None:
-        raise no_version(model, number)
+    place = _place(uri, model, number)
     return fetch(uri, place, to)
 
 
@@ -152,10 +125,7 @@ def files(uri: str, model: str, number: str) -> Iterator[Path]:
 
     It is the store's own folder where that is on this machine, else a copy that goes afterwards.
     """
-    with translated(uri):
-        place = _absent_is_none(lambda: client(uri).get_model_version_download_uri(model, number))
-    if place is None:
-        raise no_version(model, number)
+    place = _place(uri, model, number)
     with files_at(uri, place) as folder:
         yield folder
 
@@ -163,16 +133,11 @@ def files(uri: str, model: str, number: str) -> Iterator[Path]:
 @contextmanager
 def files_at(uri: str, location: str) -> Iterator[Path]:
     """The same for an address that MLflow knows: `LoggedModel.location`."""
-    with translated(uri):
-        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-
-        client(uri)
-        repository = get_artifact_repository(location, tracking_uri=uri, registry_uri=uri)
-        own = getattr(repository, "artifact_dir", None)  # of a LocalArtifactRepository
+    own = local_path(location)
     if own is not None:
-        if not Path(own).is_dir():
+        if not own.is_dir():
             raise Refused(f"there are no files at {location} any more", fix=_MISSING)
-        yield Path(own)
+        yield own
         return
     with tempfile.TemporaryDirectory(prefix="mlp-model-") as scratch:
         yield fetch(uri, location, Path(scratch) / "model")
@@ -205,7 +170,7 @@ def logged_models(uri: str, run_ids: Iterable[str]) -> list[LoggedModel]:
         for run_id in run_ids:
             run = server.get_run(run_id)
             experiment = run.info.experiment_id
-            query = f"tags.`mlflow.parentRunId` = '{run_id}'"
+            query = f"tags.`{Tag.PARENT}` = '{run_id}'"
             nested = server.search_runs([experiment], query, max_results=1000)
             for each in (run, *nested):
                 for model in _logged_by(server, experiment, each.info.run_id):
@@ -222,6 +187,14 @@ def _logged_by(server: Any, experiment: str, run_id: str) -> list[LoggedModel]:
     ]
 
 
+def _place(uri: str, model: str, number: str) -> str:
+    with opened(uri) as store:
+        place = store.files(model, number)
+    if place is None:
+        raise no_version(model, number)
+    return place
+
+
 def _put(part: Path, to: Path) -> None:
     """Give the folder its name, unless another process has just made the same."""
     try:
@@ -229,31 +202,3 @@ def _put(part: Path, to: Path) -> None:
     except OSError:
         if not to.is_dir():
             raise
-
-
-def _registered(server: Any, model: str) -> Any:
-    return _absent_is_none(lambda: server.get_registered_model(model))
-
-
-def _absent_is_none(ask: Any) -> Any:
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return ask()
-    except MlflowException as e:
-        if e.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-        return None
-
-
-def _version(found: Any, aliases: Mapping[str, Any]) -> ModelVersion:
-    number = str(found.version)
-    return ModelVersion(
-        model=found.name,
-        version=number,
-        created=found.creation_timestamp / 1000,
-        run_id=found.run_id or None,
-        source=found.source,
-        tags=dict(found.tags),
-        aliases=tuple(sorted(a for a, v in aliases.items() if str(v) == number)),
-    )

@@ -1,17 +1,15 @@
 """Runs read back from the tracking server as plain data."""
 
-import tempfile
+import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from mlp.adapters.tracking.client import Refused, client, translated
+from mlp.adapters.tracking.mlflow_errors import Refused
+from mlp.adapters.tracking.mlflow_store import MlflowStore, RunQuery, opened
 from mlp.core.errors import UsageError
-from mlp.core.finite import from_mlflow
 from mlp.core.runs.recorded_run import RunRecord, Tag
 
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
+# MLflow's default experiment, where `mlflow run` puts its runs.
+_DEFAULT = "0"
 
 
 class NoSuchRun(UsageError):  # noqa: N818 - what the store answers
@@ -20,11 +18,8 @@ class NoSuchRun(UsageError):  # noqa: N818 - what the store answers
 
 def list_runs(uri: str, experiment: str, limit: int) -> list[RunRecord]:
     """The newest pipeline runs, the newest first, without their stages."""
-    with translated(uri):
-        server = client(uri)
-        query = _pipelines(experiment)
-        runs = server.search_runs(_experiments(server, experiment), query, max_results=limit)
-        return [_record(run) for run in runs]
+    with opened(uri) as store:
+        return store.runs(_experiments(store, experiment), _pipelines(experiment), limit)
 
 
 def find_run(uri: str, experiment: str, reference: str) -> RunRecord:
@@ -34,33 +29,27 @@ def find_run(uri: str, experiment: str, reference: str) -> RunRecord:
     name, or `last`. A whole id may be that of another experiment's run. Raises NoSuchRun where it
     means none, UsageError where it means several.
     """
-    with translated(uri):
-        server = client(uri)
-        return _with_stages(server, _find(server, uri, experiment, reference))
+    with opened(uri) as store:
+        run = _find(store, experiment, reference)
+        return dataclasses.replace(run, stages=tuple(store.nested(run.mlflow_id)))
 
 
 def artifact_text(uri: str, record: RunRecord, path: str) -> str | None:
     """The text of an artifact of a run, None where the run has none of that name."""
-    with translated(uri), tempfile.TemporaryDirectory() as scratch:
-        server = client(uri)
-        parent = path.rpartition("/")[0]
-        names = {file.path for file in server.list_artifacts(record.mlflow_id, parent or None)}
-        if path not in names:
-            return None
-        local = server.download_artifacts(record.mlflow_id, path, scratch)
-        return Path(local).read_bytes().decode(errors="surrogateescape")
+    with opened(uri) as store:
+        content = store.artifact(record.mlflow_id, path)
+        return None if content is None else content.decode(errors="surrogateescape")
 
 
 def producer_of(uri: str, experiment: str, fingerprint: str) -> RunRecord | None:
     """The pipeline run whose stage did the work with this fingerprint, the newest if several."""
-    with translated(uri):
-        server = client(uri)
-        query = f"tags.`{Tag.FINGERPRINT}` = '{fingerprint}' and tags.`{Tag.OUTCOME}` = 'ran'"
-        runs = server.search_runs(_experiments(server, experiment), query, max_results=1)
+    with opened(uri) as store:
+        query = RunQuery(tags={Tag.FINGERPRINT: fingerprint, Tag.OUTCOME: "ran"})
+        runs = store.runs(_experiments(store, experiment), query, 1)
         if not runs:
             return None
-        parent = runs[0].data.tags.get("mlflow.parentRunId")
-        return _record(server.get_run(parent)) if parent else _record(runs[0])
+        parent = runs[0].tags.get(Tag.PARENT)
+        return _there(store, parent) if parent else runs[0]
 
 
 def pipeline_of(uri: str, run_id: str) -> RunRecord:
@@ -68,82 +57,60 @@ def pipeline_of(uri: str, run_id: str) -> RunRecord:
 
     Raises Refused where one on the way up was deleted for good.
     """
-    with translated(uri):
-        server = client(uri)
-        run = server.get_run(run_id)
-        while run.data.tags.get(Tag.KIND) != "pipeline":
-            parent = run.data.tags.get("mlflow.parentRunId")
+    with opened(uri) as store:
+        run = _there(store, run_id)
+        while run.tags.get(Tag.KIND) != "pipeline":
+            parent = run.tags.get(Tag.PARENT)
             if parent is None:
                 break
-            run = server.get_run(parent)
-        return _record(run)
+            run = _there(store, parent)
+        return run
 
 
-def _pipelines(experiment: str) -> str:
-    name = experiment.replace("'", "")
-    return f"tags.`{Tag.KIND}` = 'pipeline' and tags.`{Tag.EXPERIMENT}` = '{name}'"
+def _there(store: MlflowStore, mlflow_id: str) -> RunRecord:
+    run = store.run(mlflow_id)
+    if run is None:
+        raise Refused(f"MLflow has no run {mlflow_id} any more")
+    return run
 
 
-def _experiments(server: "MlflowClient", name: str) -> list[str]:
-    """The project's experiment, and MLflow's default one, where `mlflow run` puts its runs."""
-    found = server.get_experiment_by_name(name)
-    return [*([found.experiment_id] if found else []), "0"]
+def _pipelines(experiment: str) -> RunQuery:
+    return RunQuery(tags={Tag.KIND: "pipeline", Tag.EXPERIMENT: experiment})
 
 
-def _find(server: "MlflowClient", uri: str, experiment: str, reference: str) -> Any:
-    where = _experiments(server, experiment)
+def _experiments(store: MlflowStore, name: str) -> list[str]:
+    """The project's experiment, and MLflow's default one."""
+    found = store.experiment(name)
+    return [*([found] if found else []), _DEFAULT]
+
+
+def _find(store: MlflowStore, experiment: str, reference: str) -> RunRecord:
+    where = _experiments(store, experiment)
     if reference == "last":
-        return _one(server.search_runs(where, _pipelines(experiment), max_results=1), reference)
-    quoted = reference.replace("'", "")
+        return _one(store.runs(where, _pipelines(experiment), 1), reference)
+    whole_id = RunQuery(tags={Tag.RUN_ID: reference})
     for query in (
-        f"tags.`{Tag.RUN_ID}` = '{quoted}'",
-        f"attributes.run_name = '{quoted}'",
-        f"tags.`{Tag.RUN_ID}` LIKE '{quoted}%'",
-        f"attributes.run_id LIKE '{quoted}%'",
+        whole_id,
+        RunQuery(name=reference),
+        RunQuery(tag_begins=(Tag.RUN_ID, reference)),
+        RunQuery(id_begins=reference),
     ):
-        runs = server.search_runs(where, query, max_results=3)
+        runs = store.runs(where, query, 3)
         if runs:
             return _one(runs, reference)
-    try:
-        with translated(uri):
-            return server.get_run(reference)
-    except Refused as e:
-        # As MLflow's id does, mlp's own whole id finds the run of another project, too.
-        everywhere = [each.experiment_id for each in server.search_experiments()]
-        runs = server.search_runs(everywhere, f"tags.`{Tag.RUN_ID}` = '{quoted}'", max_results=3)
-        if runs:
-            return _one(runs, reference)
-        raise NoSuchRun(f"no run is called {reference!r}", fix="`mlp runs list` shows them") from e
+    # As MLflow's id does, mlp's own whole id finds the run of another project, too.
+    run = store.run(reference)
+    elsewhere = [run] if run else store.runs(store.experiments(), whole_id, 3)
+    if not elsewhere:
+        raise NoSuchRun(f"no run is called {reference!r}", fix="`mlp runs list` shows them")
+    return _one(elsewhere, reference)
 
 
-def _one(runs: Sequence[Any], reference: str) -> Any:
+def _one(runs: Sequence[RunRecord], reference: str) -> RunRecord:
     if not runs:
         raise NoSuchRun("there is no run yet", fix="mlp run")
-    pipelines = [run for run in runs if run.data.tags.get(Tag.KIND) == "pipeline"] or list(runs)
+    pipelines = [run for run in runs if run.tags.get(Tag.KIND) == "pipeline"] or list(runs)
     if len(pipelines) > 1:
-        ids = ", ".join(run.data.tags.get(Tag.RUN_ID, run.info.run_id)[:12] for run in pipelines)
+        ids = ", ".join(run.run_id[:12] for run in pipelines)
         raise UsageError(f"{reference!r} means several runs: {ids}, …", fix="give a longer id")
     return pipelines[0]
-
-
-def _with_stages(server: "MlflowClient", run: Any) -> RunRecord:
-    query = f"tags.`mlflow.parentRunId` = '{run.info.run_id}'"
-    children = server.search_runs(
-        [run.info.experiment_id], query, order_by=["attributes.start_time ASC"], max_results=1000
-    )
-    return _record(run, [_record(child) for child in children])
-
-
-def _record(run: Any, stages: Sequence[RunRecord] = ()) -> RunRecord:
-    return RunRecord(
-        run_id=run.data.tags.get(Tag.RUN_ID, run.info.run_id),
-        mlflow_id=run.info.run_id,
-        name=run.info.run_name,
-        status=run.info.status,
-        started=run.info.start_time / 1000,
-        ended=run.info.end_time / 1000 if run.info.end_time else None,
-        params=dict(run.data.params),
-        metrics={name: from_mlflow(value) for name, value in run.data.metrics.items()},
-        tags=dict(run.data.tags),
-        stages=tuple(stages),
-    )

@@ -40,6 +40,10 @@ class RegisteredModel:
     made: int
     aliases: Mapping[str, str] = field(default_factory=dict)
 
+    def aliases_of(self, version: str) -> tuple[str, ...]:
+        """The aliases that mean the version."""
+        return tuple(sorted(alias for alias, means in self.aliases.items() if means == version))
+
 
 @dataclass(frozen=True, slots=True)
 class ModelVersion:

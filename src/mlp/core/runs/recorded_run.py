@@ -17,6 +17,7 @@ class Tag:
     COMMIT = "mlflow.source.git.commit"
     DIRTY = "mlp.dirty"
     REPRODUCES = "mlp.reproduces"
+    PARENT = "mlflow.parentRunId"  # of a nested run: MLflow's id of the run that it is nested in
     # Of a stage that ran in a cluster.
     TARGET = "mlp.target"
     JOB = "mlp.job"

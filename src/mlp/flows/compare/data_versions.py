@@ -3,6 +3,7 @@
 import os
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -53,10 +54,15 @@ def described(
     project: Project, changes: Sequence[DataChange], sources: Sources
 ) -> tuple[DataChange, ...]:
     """The changes with what differs in their content, or a note that says why it is not known."""
-    state = project.layout.state
+    if not changes:
+        return ()
+    state, root = project.layout.state, data.root(project.root)
     scratch = state if os.access(state, os.W_OK) else None
-    with tempfile.TemporaryDirectory(prefix="mlp-versions-", dir=scratch) as directory:
-        reader = _Reader(data.root(project.root), sources, Path(directory), changes)
+    with (
+        tempfile.TemporaryDirectory(prefix="mlp-versions-", dir=scratch) as directory,
+        data.opened(root) if root else nullcontext(),
+    ):
+        reader = _Reader(root, sources, Path(directory), changes)
         return tuple(reader.described(change) for change in changes)
 
 

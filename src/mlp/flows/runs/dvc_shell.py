@@ -15,7 +15,7 @@ from mlp.flows.runs.recording import Recording
 def stage_shell(record: Recording) -> Iterator[None]:
     """Make DVC start every command through our shell, for the block."""
     shell = record.run.shell
-    worker = Path(__file__).parent.parent / "runtime" / "stage_shell.py"
+    worker = Path(__file__).parents[2] / "runtime" / "runs" / "stage_shell.py"
     shell.write_text(
         f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -IS {shlex.quote(str(worker))} "$@"\n',
         encoding="utf-8",

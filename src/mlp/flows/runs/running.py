@@ -103,9 +103,10 @@ def plan(project: Project, request: RunRequest) -> RunPlan:
 
 
 def _plan(project: Project, request: RunRequest, overrides: Sequence[Override]) -> RunPlan:
-    stages = data.plan(project.root, request.targets, force=request.force, pull=request.pull)
-    launch = launching.resolve(project, request)
-    jobs = launching.planned_jobs(project, launch.header, [s.name for s in stages if s.runs])
+    with data.opened(project.root):  # DVC's files are read once for all that follows
+        stages = data.plan(project.root, request.targets, force=request.force, pull=request.pull)
+        launch = launching.resolve(project, request)
+        jobs = launching.planned_jobs(project, launch.header, [s.name for s in stages if s.runs])
     return RunPlan(stages, overrides, jobs)
 
 

@@ -14,7 +14,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 if __name__ == "__main__":
-    sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(__file__))))
+    package = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
+    sys.path.insert(0, os.path.dirname(package))
 
 from mlp.adapters.base.event_file import EventFile
 from mlp.core.runs import environment
