@@ -1,18 +1,18 @@
 """A stage that runs in a cluster is a DVC stage as any other."""
 
 import json
-from pathlib import Path
 
 import pytest
 import yaml
 
-from tests.cluster.conftest import MakeRemote, RemoteProject
-from tests.conftest import Recorded
+from tests.cluster.conftest import MakeRemote
+from tests.conftest import Project, Recorded
+from tests.contract.target import TargetContract
 
 pytestmark = pytest.mark.cluster
 
 
-def recorded(project: RemoteProject) -> Recorded:
+def recorded(project: Project) -> Recorded:
     """What is in MLflow of this project."""
     config = yaml.safe_load((project.root / "mlp.yaml").read_text())
     project.deliver()
@@ -24,47 +24,22 @@ def recorded(project: RemoteProject) -> Recorded:
     return Recorded(client, list(runs))
 
 
-def test_it_leaves_what_a_local_run_leaves(make_remote: MakeRemote, tmp_path: Path) -> None:
-    project = make_remote()
-    done = project.mlp("train", "--target", "gpu")
-    assert done.code == 0, done.err
-    assert "trained" in done.err, "what the pod prints is shown"
-    assert project.tool("dvc", "status", "--json").strip() == "{}"
-    there = (project.root / "dvc.lock").read_text()
-    outputs = {name: (project.root / name).read_bytes() for name in ("model.txt", "metrics.json")}
-    for name in ("dvc.lock", "model.txt", "metrics.json", "loss.csv"):
-        (project.root / name).unlink()
-    project.tool("dvc", "repro", "--force")
-    assert (project.root / "dvc.lock").read_text() == there, "byte for byte"
-    assert {name: (project.root / name).read_bytes() for name in outputs} == outputs
+class TestKubernetesTarget(TargetContract):
+    """The contract of targets, kept by a cluster."""
 
+    name = "gpu"
 
-def test_it_is_one_run_with_where_it_ran(make_remote: MakeRemote) -> None:
-    project = make_remote()
-    assert project.mlp("run", "--target", "gpu", "train", CI="true").code == 0
-    found = recorded(project)
-    assert len(found.pipelines) == 1
-    stages = {run.data.tags["mlp.stage"]: run for run in found.children(found.pipelines[0])}
-    assert set(stages) == {"prep", "train"}, "a local stage and one in the cluster"
-    train = stages["train"]
-    assert train.info.status == "FINISHED"
-    assert [value for _, value in found.history(train, "train_loss")] == [1.0, 0.5, 1 / 3]
-    assert train.data.tags["mlp.job"] in train.data.tags["mlp.pod"]
-    assert train.data.tags["mlp.node"]
-    assert train.data.metrics["acc"] == 0.5
-    assert "mlp.pod" not in stages["prep"].data.tags
-    assert "trained" in found.text(train, "logs/log.txt")
+    @pytest.fixture
+    def launched(self, make_remote: MakeRemote) -> MakeRemote:
+        return make_remote
 
+    def recorded(self, project: Project) -> Recorded:
+        return recorded(project)
 
-def test_the_exit_code_of_the_code_and_its_last_words_come_back(make_remote: MakeRemote) -> None:
-    project = make_remote({"train.py": "import sys\nprint('so it goes')\nsys.exit(3)\n"})
-    done = project.mlp("train", "--target", "gpu", CI="true")
-    assert done.code == 6
-    assert "exit code 3" in done.err
-    assert "so it goes" in done.err
-    found = recorded(project)
-    assert found.stage("train").info.status == "FAILED"
-    assert found.pipelines[0].info.status == "FAILED"
+    def check_place(self, before: dict[str, str], tags: dict[str, str]) -> None:
+        assert tags["mlp.job"] in tags["mlp.pod"]
+        assert tags["mlp.node"]
+        assert "mlp.pod" not in before
 
 
 def test_a_dry_run_makes_nothing_and_the_cluster_would_take_it(make_remote: MakeRemote) -> None:
@@ -76,17 +51,6 @@ def test_a_dry_run_makes_nothing_and_the_cluster_would_take_it(make_remote: Make
     assert taken.count("created (server dry run)") == 2, "a Job and its Service"
     assert project.namespace.jobs() == []
     assert "train on gpu: 2 nodes" in done.out
-
-
-def test_a_stage_with_several_commands_runs_them_in_one_job(make_remote: MakeRemote) -> None:
-    dvc_yaml = json.dumps(
-        {"stages": {"two": {"cmd": ["echo one > a", "cat a a > b"], "outs": ["b"]}}}
-    )
-    project = make_remote({"dvc.yaml": dvc_yaml})
-    done = project.mlp("run", "--target", "gpu")
-    assert done.code == 0, done.err
-    assert (project.root / "b").read_text() == "one\none\n"
-    assert len(project.namespace.jobs()) == 1
 
 
 def test_what_changed_here_meanwhile_is_not_taken_for_what_ran(make_remote: MakeRemote) -> None:

@@ -14,14 +14,14 @@ pytestmark = pytest.mark.e2e
 
 
 def test_a_model_answers_in_an_environment_made_of_its_requirements(
-    shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shared: Path, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("mlp.core.models.gates.ALL", ("files", "prediction"))
     with pytest.raises(metadata.PackageNotFoundError):
         metadata.version("halved")
     brought = wheel(tmp_path, "halved", HALVED)
     needs = [f"mlflow=={metadata.version('mlflow')}", f"halved @ {brought.as_uri()}"]
     store = model_store.make(shared, tmp_path / "project")
+    store.ask(champion=["prediction"])
     version = store.register(halving_model(tmp_path / "saved", needs))
     assert made_in(store.ok("promote", version)) == "in an environment made of its requirements"
     [python] = (store.root / ".mlp" / "environments").glob("*/bin/python")

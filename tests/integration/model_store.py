@@ -52,6 +52,7 @@ class Store:
 
     root: Path
     model: str
+    asked: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
 
     @property
     def uri(self) -> str:
@@ -72,6 +73,10 @@ class Store:
         """Let the section `model` of mlp.yaml say this."""
         document = {"project": "demo", "model": {"name": self.model, **model}}
         (self.root / "mlp.yaml").write_text(yaml.safe_dump(document))
+
+    def ask(self, **gates: Sequence[str]) -> None:
+        """Choose the gates before each alias, by its name: those that a test is about."""
+        self.asked = gates
 
     def run(
         self,
@@ -126,7 +131,10 @@ class Store:
 
     def mlp(self, *arguments: str) -> Done:
         """`mlp models ARGUMENTS` in this process and the project's folder."""
-        return called(self.root, "models", *arguments, "--config", f"model.name={self.model}")
+        chosen = {f"model.gates.{alias}": list(names) for alias, names in self.asked.items()}
+        settings = {"model.name": self.model, **chosen}
+        given = [part for key, value in settings.items() for part in ("--config", f"{key}={value}")]
+        return called(self.root, "models", *arguments, *given)
 
     def ok(self, *arguments: str) -> Any:
         """The JSON of a command that succeeds."""

@@ -33,7 +33,7 @@ def installer(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("UV_HTTP_RETRIES", "0")
     monkeypatch.setenv("PIP_RETRIES", "0")
     if getattr(request, "param", "uv") == "pip":
-        monkeypatch.setattr(model_requirements, "_uv", lambda: None)
+        monkeypatch.setattr(model_requirements, "installed_uv", lambda: None)
 
 
 # uv is many times faster: pip is asked what differs.
@@ -47,9 +47,8 @@ def halves(python: Path) -> float:
 
 
 def test_a_model_answers_in_an_environment_made_of_its_requirements(
-    shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shared: Path, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("mlp.core.models.gates.ALL", ("files", "prediction"))
     with pytest.raises(metadata.PackageNotFoundError):
         metadata.version("halved")
     index = tmp_path / "index"
@@ -58,6 +57,7 @@ def test_a_model_answers_in_an_environment_made_of_its_requirements(
     needs = ["--no-index", f"--find-links {index}", "halved==1.0", "borrowed"]
     saved = halving_model(tmp_path / "saved", needs)
     store = model_store.make(shared, tmp_path / "project")
+    store.ask(champion=["prediction"])
     done = store.ok("promote", store.register(saved))
     detail = done["gates"][1]["detail"]
     assert re.fullmatch(r"it answers its example in .* s, in an environment made of .*", detail)

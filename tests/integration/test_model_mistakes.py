@@ -70,14 +70,11 @@ def base(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 
 @pytest.fixture
-def store(
-    base: Store, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Store]:
+def store(base: Store, request: pytest.FixtureRequest) -> Iterator[Store]:
     """The module's project with a model of this test's own, and gates that start no process."""
     mine = base.named(re.sub(r"\W", "-", request.node.name))
     mine.configure()
-    monkeypatch.setattr("mlp.core.models.gates.ALL", ("files", "provenance", "metrics"))
-    monkeypatch.setattr("mlp.core.models.gates.FOR_CHALLENGER", ("files",))
+    mine.ask(champion=["provenance", "metrics"], challenger=[])
     yield mine
 
 
@@ -153,10 +150,8 @@ def test_a_changed_tag_or_run_does_not_decide_the_metrics(store: Store, good: Pa
     assert "acc is 0.5, below 0.9; loss is not recorded" in refused.err
 
 
-def test_a_changed_tag_does_not_decide_which_runs_are_compared(
-    store: Store, good: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("mlp.core.models.gates.ALL", ("files", "champion"))
+def test_a_changed_tag_does_not_decide_which_runs_are_compared(store: Store, good: Path) -> None:
+    store.ask(champion=["champion"])
     store.configure(primary={"metric": "acc"})
     store.ok("promote", store.register(good, metrics={"acc": 0.8}))
     worse = store.register(good, metrics={"acc": 0.7})
@@ -387,9 +382,9 @@ def test_an_expected_version_is_named_as_everywhere(store: Store, good: Path) ->
 
 
 def test_a_model_that_fails_on_its_example_is_told_by_its_exception(
-    store: Store, picky: Path, monkeypatch: pytest.MonkeyPatch
+    store: Store, picky: Path
 ) -> None:
-    monkeypatch.setattr("mlp.core.models.gates.ALL", ("files", "prediction"))
+    store.ask(champion=["prediction"])
     done = store.mlp("promote", store.register(picky), "--json")
     gate = done.document["gates"][1]
     assert gate["detail"] == "the model does not answer: ValueError: row too big"

@@ -54,23 +54,20 @@ Three = tuple[Store, str, str, str]
 
 
 @pytest.fixture
-def three(store: Store, saved: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> Three:
+def three(store: Store, saved: dict[str, Path]) -> Three:
     """Three versions, of which the first and then the second became champion."""
     versions = [store.register(saved["good"]) for _ in range(3)]
     # What the gates say is not what these tests are about, and each starts a process.
-    with monkeypatch.context() as patched:
-        patched.setattr("mlp.core.models.gates.ALL", ("files", "provenance"))
-        for version in versions[:2]:
-            store.ok("promote", version)
+    store.ask(champion=["provenance"])
+    for version in versions[:2]:
+        store.ok("promote", version)
+    store.ask()
     return (store, *versions)  # type: ignore[return-value]
 
 
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+def quick(store: Store) -> None:
     """Ask only the gates that need no other process."""
-    monkeypatch.setattr(
-        "mlp.core.models.gates.ALL", ("files", "provenance", "signature", "metrics")
-    )
-    monkeypatch.setattr("mlp.core.models.gates.FOR_CHALLENGER", ("files", "signature"))
+    store.ask(champion=["provenance", "signature", "metrics"], challenger=["signature"])
 
 
 def actions(store: Store) -> list[str]:
@@ -123,10 +120,10 @@ def test_a_model_without_signature_and_example_is_refused(
 
 
 def test_the_model_of_an_unchanged_stage_is_that_of_the_run_that_made_it(
-    store: Store, saved: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+    store: Store, saved: dict[str, Path]
 ) -> None:
     """`mlp train`, register, and promote is refused; `mlp run` evaluates, and then it passes."""
-    quick(monkeypatch)
+    quick(store)
     store.configure(gates={"metrics": {"acc": {"min": 0.9}, "loss": {"max": 0.2}}})
     trained = store.run(saved["good"], metrics={"loss": 0.1})
     assert store.ok("register", trained)["version"] == "1"
@@ -147,9 +144,9 @@ def test_the_model_of_an_unchanged_stage_is_that_of_the_run_that_made_it(
 
 
 def test_the_model_of_a_run_that_failed_is_not_promoted_unless_it_is_accepted(
-    store: Store, saved: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+    store: Store, saved: dict[str, Path]
 ) -> None:
-    quick(monkeypatch)
+    quick(store)
     failed = store.run(saved["good"], status="FAILED")
     told = store.mlp("register", failed)
     assert told.code == 0 and "ended as FAILED" in told.err
@@ -188,11 +185,9 @@ def test_promotion_moves_the_alias_and_the_ledger_tells_who_and_why(three: Three
     assert "promoted" in store.mlp("history").out
 
 
-def test_who_becomes_champion_is_no_challenger_any_more(
-    three: Three, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_who_becomes_champion_is_no_challenger_any_more(three: Three) -> None:
     store, _, two, three_ = three
-    quick(monkeypatch)
+    quick(store)
     store.ok("promote", three_, "--to", "challenger")
     assert store.aliases() == {"champion": two, "challenger": three_}
     assert store.ok("show", "challenger")["version"]["lifecycle"] == "Staging"
@@ -217,9 +212,9 @@ def test_an_expectation_that_does_not_hold_tells_who_was_faster(three: Three) ->
     assert store.aliases() == {"champion": two}
 
 
-def test_a_dry_run_promotes_nothing(three: Three, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dry_run_promotes_nothing(three: Three) -> None:
     store, _, two, last = three
-    quick(monkeypatch)
+    quick(store)
     assert store.ok("promote", last, "--dry-run")["promoted"] is False
     assert store.aliases() == {"champion": two}
 
@@ -281,11 +276,10 @@ def test_files_that_were_changed_are_refused_and_not_loaded(
 def test_unknown_code_or_data_is_refused(
     store: Store,
     saved: dict[str, Path],
-    monkeypatch: pytest.MonkeyPatch,
     made: dict[str, Any],
     says: str,
 ) -> None:
-    quick(monkeypatch)
+    quick(store)
     assert says in _refused(store, store.register(saved["good"], **made), "provenance")
 
 
@@ -301,9 +295,9 @@ def test_no_process_is_started_where_another_gate_refuses_already(
 
 
 def test_a_gate_can_be_accepted_with_a_reason_that_is_kept(
-    store: Store, saved: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+    store: Store, saved: dict[str, Path]
 ) -> None:
-    quick(monkeypatch)
+    quick(store)
     version = store.register(saved["good"], stages=False)
     _refused(store, version, "provenance")
     assert store.mlp("promote", version, "--accept", "provenance").code == 2
@@ -314,18 +308,18 @@ def test_a_gate_can_be_accepted_with_a_reason_that_is_kept(
 
 
 def test_another_signature_than_the_champions_is_refused(
-    store: Store, saved: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+    store: Store, saved: dict[str, Path]
 ) -> None:
-    quick(monkeypatch)
+    quick(store)
     store.ok("promote", store.register(saved["good"]))
     detail = _refused(store, store.register(saved["other"]), "signature")
     assert "it needs the input c" in detail
 
 
 def test_metrics_out_of_bounds_or_not_recorded_are_refused(
-    store: Store, saved: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+    store: Store, saved: dict[str, Path]
 ) -> None:
-    quick(monkeypatch)
+    quick(store)
     store.configure(gates={"metrics": {"acc": {"min": 0.9}, "loss": {"max": 1.0}}})
     detail = _refused(store, store.register(saved["good"], metrics={"acc": 0.5}), "metrics")
     assert "acc is 0.5, below 0.9" in detail and "loss is not recorded" in detail
@@ -333,9 +327,9 @@ def test_metrics_out_of_bounds_or_not_recorded_are_refused(
 
 
 def test_without_a_table_runs_are_compared_only_on_the_same_data(
-    store: Store, saved: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+    store: Store, saved: dict[str, Path]
 ) -> None:
-    monkeypatch.setattr("mlp.core.models.gates.ALL", ("files", "champion"))
+    store.ask(champion=["champion"])
     store.configure(primary={"metric": "acc"}, gates={"max_drop": 0.01})
     store.ok("promote", store.register(saved["good"], metrics={"acc": 0.8}))
     elsewhere = store.register(saved["good"], metrics={"acc": 0.9}, data="f" * 32)
@@ -348,9 +342,9 @@ def test_without_a_table_runs_are_compared_only_on_the_same_data(
 
 
 def test_a_model_that_cannot_answer_in_a_process_of_its_own_is_refused(
-    store: Store, saved: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: Store, saved: dict[str, Path], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("mlp.core.models.gates.ALL", ("files", "prediction"))
+    store.ask(champion=["prediction"])
     broken = shutil.copytree(saved["good"], tmp_path / "broken")
     (broken / "input_example.json").write_text('{"columns": ["x"], "data": [[1]]}')
     detail = _refused(store, store.register(broken), "prediction")
@@ -361,7 +355,7 @@ def test_a_model_whose_requirements_cannot_be_had_is_refused(
     store: Store, saved: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """This Python does not satisfy them, so that an environment is made, which fails here."""
-    monkeypatch.setattr("mlp.core.models.gates.ALL", ("files", "prediction"))
+    store.ask(champion=["prediction"])
     monkeypatch.setenv("UV_OFFLINE", "1")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("UV_NO_INDEX", "1")
@@ -379,11 +373,9 @@ def test_a_gate_that_is_not_there_is_answered_with_those_that_are(store: Store) 
 # --- rolling back -----------------------------------------------------------------------------
 
 
-def test_rollback_goes_to_the_last_good_version_and_not_merely_the_one_before(
-    three: Three, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rollback_goes_to_the_last_good_version_and_not_merely_the_one_before(three: Three) -> None:
     store, one, two, last = three
-    quick(monkeypatch)
+    quick(store)
     store.ok("promote", last)
     assert store.ok("rollback", "--reason", "errors")["version"] == two
     assert store.aliases() == {"champion": two}
@@ -397,11 +389,9 @@ def test_rollback_goes_to_the_last_good_version_and_not_merely_the_one_before(
 
 
 @pytest.mark.parametrize("fate", ["taken out", "archived", "deleted", "changed"])
-def test_rollback_passes_over_versions_that_are_not_good(
-    three: Three, monkeypatch: pytest.MonkeyPatch, fate: str
-) -> None:
+def test_rollback_passes_over_versions_that_are_not_good(three: Three, fate: str) -> None:
     store, one, two, last = three
-    quick(monkeypatch)
+    quick(store)
     store.ok("promote", last)
     if fate == "taken out":
         with store.state() as state:
@@ -433,11 +423,9 @@ def test_a_dry_run_rolls_nothing_back(three: Three) -> None:
 # --- archiving --------------------------------------------------------------------------------
 
 
-def test_the_champion_cannot_be_archived_and_a_challenger_loses_its_alias(
-    three: Three, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_champion_cannot_be_archived_and_a_challenger_loses_its_alias(three: Three) -> None:
     store, _, two, last = three
-    quick(monkeypatch)
+    quick(store)
     assert store.mlp("archive", two).code == 2
     store.ok("promote", last, "--to", "challenger")
     store.ok("archive", last, "--reason", "no use")

@@ -105,7 +105,7 @@ def quickly_answered(name: str) -> tuple[str, ...]:
     return FRAMES if name in ("small", "text", "words") else FRAMES + BY_VALUE
 
 
-def test_usual_requests_are_answered_quickly(name: str, scorer: Scorer) -> None:
+def test_usual_requests_are_answeredquickly(name: str, scorer: Scorer) -> None:
     assert scorer.quick == (name in QUICK)
     if not scorer.quick:
         return
@@ -113,7 +113,7 @@ def test_usual_requests_are_answered_quickly(name: str, scorer: Scorer) -> None:
     slow = [
         what
         for what in quickly_answered(name)
-        if scorer._quickly(scorer.read(*requests[what])) is None
+        if scorer.quickly(scorer.read(*requests[what])) is None
     ]
     assert slow == []
 
@@ -138,7 +138,7 @@ def test_large_batches_are_answered_as_by_mlflow(scorers: dict[str, Scorer]) -> 
     for name in ("logistic", "labels", "small", "proba", "torch_columns"):
         with models.mlflow_app(scorers[name].model) as ask:
             request = models.body({"dataframe_split": frame.to_dict(orient="split")})
-            assert scorers[name]._quickly(scorers[name].read(*request)) is not None
+            assert scorers[name].quickly(scorers[name].read(*request)) is not None
             assert ours(scorers[name], *request) == ask(*request)
 
 
@@ -177,9 +177,9 @@ def test_numbers_of_any_size_are_predicted_as_by_mlflow(name: str, scorer: Score
     for _ in range(150):
         body, content_type = numbers(source, columns)
         request = scorer.read(body, content_type)
-        quick += scorer._quickly(request) is not None
+        quick += scorer.quickly(request) is not None
         try:
-            exact = scorer._exactly(request).body
+            exact = scorer.exactly(request).body
         except Refusal as refusal:
             exact = refusal.body
         assert alike(ours(scorer, body, content_type).body, exact), body

@@ -120,7 +120,7 @@ def test_a_port_that_is_taken_is_refused_or_passed_over(
 
     with socket.create_server(("127.0.0.1", 0)) as other:
         monkeypatch.setattr(flow, "DEFAULT_PORT", other.getsockname()[1])
-        assert flow._free_port("127.0.0.1") > other.getsockname()[1]
+        assert flow.free_port("127.0.0.1") > other.getsockname()[1]
 
 
 def test_a_tracking_server_serves_its_own_pages(

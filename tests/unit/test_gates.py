@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from mlp.core.errors import UsageError
 from mlp.core.models import gates
 from mlp.core.models.gates import Gate, Scores, Signature, VersionOrigin
-from mlp.core.models.model_section import Bound, Primary
+from mlp.core.models.model_section import ALL_GATES, Bound, Gates, Primary
 
 NUMBERS = st.floats(allow_nan=True, allow_infinity=True)
 TYPES = ("boolean", "integer", "long", "float", "double", "string")
@@ -398,12 +398,12 @@ def test_a_prediction_that_was_answered_has_nothing_to_mend() -> None:
 # --- what somebody lets be ------------------------------------------------------------------------
 
 verdicts = st.lists(
-    st.builds(Gate, st.sampled_from(gates.ALL), st.booleans(), st.just("why")),
+    st.builds(Gate, st.sampled_from(ALL_GATES), st.booleans(), st.just("why")),
     unique_by=lambda gate: gate.name,
 )
 
 
-@given(verdicts, st.lists(st.sampled_from(gates.ALL)))
+@given(verdicts, st.lists(st.sampled_from(ALL_GATES)))
 def test_what_is_accepted_opens_and_its_verdict_stays(found: list[Gate], names: list[str]) -> None:
     after = gates.accept(found, names)
     assert [dataclasses.replace(gate, accepted=False) for gate in after] == found
@@ -413,11 +413,14 @@ def test_what_is_accepted_opens_and_its_verdict_stays(found: list[Gate], names: 
 
 
 def test_a_name_that_is_no_gates_is_answered_with_those_that_are() -> None:
-    gates.check_names(gates.ALL)
+    gates.check_names(ALL_GATES)
     with pytest.raises(UsageError, match=r"no gate 'metric' \(have: files, .*mean 'metrics'"):
         gates.check_names(["files", "metric"])
 
 
 def test_a_challenger_has_to_be_able_to_answer_and_no_more() -> None:
-    assert set(gates.FOR_CHALLENGER) == {"files", "signature", "prediction"}
-    assert set(gates.FOR_CHALLENGER) < set(gates.ALL)
+    assert Gates().before("challenger") == ("files", "signature", "prediction")
+    assert Gates().before("champion") == ALL_GATES
+    chosen = Gates(champion=("champion", "metrics"), challenger=())
+    assert chosen.before("champion") == ("files", "metrics", "champion"), "the cheap ones first"
+    assert chosen.before("challenger") == ("files",)

@@ -112,7 +112,7 @@ def test_what_waits_for_room_is_not_written_by_a_fork_too(
 def test_more_than_memory_may_hold_is_dropped_and_counted(
     tmp_path: Path, small_files: Limit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(event_file, "_MAX_PENDING_BYTES", 2000)
+    monkeypatch.setattr(event_file, "MAX_PENDING_BYTES", 2000)
     own = EventFile(str(tmp_path))
     small_files(1000)
     for i in range(200):

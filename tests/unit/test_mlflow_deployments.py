@@ -61,4 +61,4 @@ def test_a_setting_that_is_not_known_is_refused_in_mlflows_terms(
 @pytest.mark.parametrize("share", ["-1", "101", "ten"])
 def test_a_canary_is_a_percentage(share: str) -> None:
     with pytest.raises(UsageError, match="percentage"):
-        plugin._canary({"canary": share})
+        plugin.canary_share({"canary": share})

@@ -13,7 +13,7 @@ from typing import Any
 from mlp.core.runs.events import Event, decode, encode
 
 # What a full disk refuses is kept in memory up to here, and tried again with the next event.
-_MAX_PENDING_BYTES = 16 * 2**20
+MAX_PENDING_BYTES = 16 * 2**20
 
 
 class EventFile:
@@ -56,7 +56,7 @@ class EventFile:
             if self._pid != -1:  # a fork: what waits is its parent's to write
                 self._fd, self._pending, self._dropped = -1, b"", 0
             self._pid = os.getpid()
-        if self._dropped and len(self._pending) < _MAX_PENDING_BYTES:
+        if self._dropped and len(self._pending) < MAX_PENDING_BYTES:
             notice = Event(time.time(), "dropped", "", {"count": self._dropped})
             self._pending += encode(notice)
             self._dropped = 0
@@ -66,7 +66,7 @@ class EventFile:
         except OSError:
             written = 0
         rest = data[written:]
-        if len(rest) > _MAX_PENDING_BYTES:
+        if len(rest) > MAX_PENDING_BYTES:
             self._dropped += 1
             rest = self._pending[written:] if written <= len(self._pending) else b"\n"
         self._pending = rest

@@ -74,7 +74,7 @@ def make(folder: Path, requirements: Path, python: str) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
     base = _base(python)
-    uv = _uv()
+    uv = installed_uv()
     install: list[str | Path] = ["pip", "install", "--quiet"]
     if os.environ.get("PIP_NO_INDEX", "").lower() in ("1", "true", "yes", "on"):
         install.append("--no-index")  # uv has no variable for it
@@ -115,7 +115,8 @@ def _base(version: str) -> str:
     return found
 
 
-def _uv() -> str | None:
+def installed_uv() -> str | None:
+    """The program uv: that of this environment, or one on PATH. None where only pip is there."""
     beside = Path(sys.executable).with_name("uv")
     return str(beside) if beside.exists() else shutil.which("uv")
 

@@ -39,8 +39,8 @@ class Scorer:
 
     def answer(self, request: ScoringRequest) -> ScoringAnswer:
         """The predictions; raises Refusal where MLflow's server would answer anything but a 200."""
-        found = self._quickly(request)
-        return self._exactly(request) if found is None else found
+        found = self.quickly(request)
+        return self.exactly(request) if found is None else found
 
     @cached_property
     def example(self) -> tuple[bytes, str] | None:
@@ -53,7 +53,8 @@ class Scorer:
         """JSON schema of the body of a JSON request to this model, for OpenAPI."""
         return signature.request_schema(self.model.metadata)
 
-    def _quickly(self, request: ScoringRequest) -> ScoringAnswer | None:
+    def quickly(self, request: ScoringRequest) -> ScoringAnswer | None:
+        """The predictions by the fast way, None where it does not know the request."""
         if self._fast is None or request.document is None:
             return None
         # Where the model fails, it fails in MLflow's server once more, which says how.
@@ -61,7 +62,8 @@ class Scorer:
             return self._fast(request.some())
         return None
 
-    def _exactly(self, request: ScoringRequest) -> ScoringAnswer:
+    def exactly(self, request: ScoringRequest) -> ScoringAnswer:
+        """The predictions as MLflow's own server makes them. Raises Refusal."""
         body = request.exact()
         content_type = JSON if isinstance(body, dict) else request.content_type
         return mlflow_server.answer(body, content_type, self.model)
@@ -72,7 +74,7 @@ class Scorer:
             return True
         try:
             request = self.read(*self.example)
-            quick, exact = self._quickly(request), self._exactly(request)
+            quick, exact = self.quickly(request), self.exactly(request)
         except Refusal:
             return True
         return quick is None or quick.body == exact.body

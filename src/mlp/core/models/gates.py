@@ -8,17 +8,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from mlp.core.errors import UsageError
-from mlp.core.models.model_section import Bound, Primary
+from mlp.core.models.model_section import ALL_GATES, Bound, Primary
 from mlp.core.nearest import did_you_mean
 from mlp.core.runs.recorded_run import FINISHED, RUNNING
 
 FILES, PROVENANCE, SIGNATURE = "files", "provenance", "signature"
 PREDICTION, METRICS, CHAMPION = "prediction", "metrics", "champion"
-# Those that start processes come last, and are asked only where the others let the version through.
-ALL = (FILES, PROVENANCE, SIGNATURE, METRICS, PREDICTION, CHAMPION)
+# Those that start processes are asked only where the others let the version through.
 EXPENSIVE = (PREDICTION, CHAMPION)
-# A challenger has to be able to answer; how well it does is what it is there to show.
-FOR_CHALLENGER = (FILES, SIGNATURE, PREDICTION)
 # The fix where a run stopped before the stage that measures the model.
 EVALUATE = "`mlp run` evaluates the model, and `mlp models register` adds what it measured"
 
@@ -53,9 +50,9 @@ class Signature:
 def check_names(names: Sequence[str]) -> None:
     """Raise UsageError for a name that is no gate's."""
     for name in names:
-        if name not in ALL:
-            near = did_you_mean(name, ALL)
-            raise UsageError(f"there is no gate {name!r} (have: {', '.join(ALL)}){near}")
+        if name not in ALL_GATES:
+            near = did_you_mean(name, ALL_GATES)
+            raise UsageError(f"there is no gate {name!r} (have: {', '.join(ALL_GATES)}){near}")
 
 
 def accept(gates: Sequence[Gate], names: Sequence[str]) -> tuple[Gate, ...]:

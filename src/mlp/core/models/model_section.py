@@ -1,11 +1,15 @@
 """The section `model` of mlp.yaml: what the project makes, and what a version has to pass."""
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field
 
 from mlp.core.section import Section
+
+# The gates, the cheap ones first. `files` is asked in any case: nothing else is loaded.
+GateName = Literal["files", "provenance", "signature", "metrics", "prediction", "champion"]
+ALL_GATES: tuple[GateName, ...] = get_args(GateName)
 
 
 class Primary(Section):
@@ -36,6 +40,15 @@ class Gates(Section):
     # By how much the primary metric may be worse than the champion's.
     max_drop: Annotated[float, Field(ge=0)] = 0.0
     evaluation: Evaluation | None = None
+    # Which are asked before a version becomes one or the other. A challenger has to be able to
+    # answer; how well it does is what it is there to show.
+    champion: tuple[GateName, ...] = ALL_GATES
+    challenger: tuple[GateName, ...] = ("files", "signature", "prediction")
+
+    def before(self, alias: str) -> tuple[GateName, ...]:
+        """The gates before an alias, in the order in which they are asked."""
+        chosen = self.champion if alias == "champion" else self.challenger
+        return tuple(name for name in ALL_GATES if name in chosen or name == "files")
 
 
 class Model(Section):

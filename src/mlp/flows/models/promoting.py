@@ -147,7 +147,7 @@ def _plan(
     done = previous == candidate.version
     verdicts: tuple[Gate, ...] = ()
     if not done:
-        names = judged.ALL if request.to == CHAMPION else judged.FOR_CHALLENGER
+        names = model.project.model.gates.before(request.to)
         against = model.version(champion) if champion else None
         accepted = request.accept
         verdicts = gate_answers.examine(

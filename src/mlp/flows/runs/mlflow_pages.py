@@ -58,7 +58,7 @@ def served(project: Project, host: str, port: int | None) -> Iterator[Pages]:
     `port` None means the first free one from DEFAULT_PORT on. Raises ConfigurationError where the
     port is taken or the server does not come up.
     """
-    chosen = _free_port(host) if port is None else port
+    chosen = free_port(host) if port is None else port
     if port is not None and not _is_free(host, port):
         raise ConfigurationError(
             f"port {port} of {host} is taken or not yours to use",
@@ -96,7 +96,8 @@ def _answered(
         time.sleep(_POLL_S)
 
 
-def _free_port(host: str) -> int:
+def free_port(host: str) -> int:
+    """The first free port from DEFAULT_PORT on. Raises ConfigurationError where there is none."""
     for port in range(DEFAULT_PORT, DEFAULT_PORT + _PORTS_TRIED):
         if _is_free(host, port):
             return port

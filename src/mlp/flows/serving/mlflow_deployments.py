@@ -128,14 +128,17 @@ def _deploy(
 ) -> dict[str, Any]:
     if uri is not None:
         _require_champion(project, uri)
-    planned = deploying.plan(project, place.name, canary=_canary(settings), release=place.release)
+    planned = deploying.plan(
+        project, place.name, canary=canary_share(settings), release=place.release
+    )
     deploying.apply(project, planned)
     if settings.get("wait", "true").lower() != "false":
         deploying.await_ready(project, place.name, _READY_S, lambda _: None, place.release)
     return {"name": place.release, "model": planned.model, "version": planned.champion}
 
 
-def _canary(settings: Mapping[str, str]) -> float | None:
+def canary_share(settings: Mapping[str, str]) -> float | None:
+    """The challenger's share that `canary`, in percent, asks for; UsageError where it is none."""
     text = settings.get("canary")
     try:
         share = None if text is None else float(text) / 100
