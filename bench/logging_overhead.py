@@ -26,6 +26,7 @@ from turns import figure
 
 from mlp.adapters import trainer as door
 from mlp.adapters.base.event_file import EventFile
+from mlp.core.launch.launch import Launch
 
 _QUIET = {
     "enable_checkpointing": False,
@@ -86,7 +87,7 @@ def without_logging(_: Path) -> pl.Trainer:
 def with_mlp(directory: Path) -> pl.Trainer:
     """mlp's logger, with its defaults, on a real event file."""
     journal = EventFile(str(directory / "events"))
-    placement = door.Placement("single", 1, 1, None, "bench")
+    placement = door.Placement(Launch(), run_id="bench")
     return door.trainer(
         placement, lambda values, step: journal.metrics("bench", values, step or 0), None, **_QUIET
     )

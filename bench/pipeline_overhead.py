@@ -20,6 +20,8 @@ import peers
 import turns
 from turns import Command
 
+from mlp.core.runs.run_header import RunHeader
+
 HERE = Path(__file__).parent
 MLP = str(Path(sys.executable).parent / "mlp")
 _GIT = ["git", "-c", "user.name=bench", "-c", "user.email=bench@localhost"]
@@ -141,7 +143,7 @@ def stage_shell(scratch: Path, repeats: int) -> dict[str, dict[str, float]]:
     """A stage's command `true`, through mlp's stage shell and by `sh` alone."""
     run = scratch / "shell"
     run.mkdir()
-    (run / "run.json").write_text('{"launch": {}}', encoding="utf-8")
+    (run / "run.json").write_text(RunHeader("0" * 32, "bench", None).to_json(), encoding="utf-8")
     import mlp.runtime
 
     worker = str(Path(mlp.runtime.__path__[0]) / "stage_shell.py")

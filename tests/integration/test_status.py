@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from mlp.cli.main import call
+from mlp.core.runs.run_header import RunHeader
 
 MLP = str(Path(sys.executable).parent / "mlp")
 PIPELINE = """
@@ -133,7 +134,9 @@ def test_an_undelivered_run_comes_with_the_reason(
 ) -> None:
     run_directory = project / ".mlp" / "runs" / ("0" * 32)
     run_directory.mkdir(parents=True)
-    (run_directory / "run.json").write_text('{"started": 1.0, "pid": 1}')
+    (run_directory / "run.json").write_text(
+        RunHeader("0" * 32, "demo", None, started=1.0, pid=1).to_json()
+    )
     (run_directory / "delivery.json").write_text('{"done": false, "error": "no way there"}')
     shown = status(capsys)
     assert shown["undelivered"] == [

@@ -20,6 +20,7 @@ from mlp.adapters import trainer as door
 from mlp.adapters.base import event_file
 from mlp.adapters.trainer import Placement, resuming
 from mlp.core.errors import ConfigurationError, MlpError, RemoteError
+from mlp.core.launch.launch import Launch, Strategy
 
 QUIET: dict[str, Any] = {"enable_progress_bar": False, "enable_model_summary": False}
 
@@ -45,8 +46,9 @@ class Model(pl.LightningModule):
         return torch.optim.Adam(self.parameters(), lr=0.1)
 
 
-def placed(tmp_path: Path, strategy: str = "single", processes: int = 1) -> Placement:
-    return Placement(strategy, 1, processes, tmp_path / "checkpoints", "run", "train")
+def placed(tmp_path: Path, strategy: Strategy = "single", processes: int = 1) -> Placement:
+    launch = Launch(strategy=strategy, processes_per_node=processes)
+    return Placement(launch, tmp_path / "checkpoints", "run", "train")
 
 
 def fit(
@@ -99,7 +101,7 @@ def test_outside_of_a_run_it_leaves_no_checkpoints_in_a_place_of_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    placement = Placement("single", 1, 1, None, None)
+    placement = Placement(Launch())
     _, trainer = fit(placement, 1, logger=False, enable_checkpointing=False)
     assert type(trainer).__mro__[1] is pl.Trainer
     assert list(tmp_path.iterdir()) == []
@@ -118,7 +120,7 @@ def test_a_keyword_that_contradicts_the_launch_is_refused_with_the_key_to_set(
 
 
 def test_a_place_that_nothing_installed_can_reach_is_refused_with_what_to_install() -> None:
-    placement = Placement("single", 1, 1, "unheard-of://bucket/run", "run", "train")
+    placement = Placement(Launch(), "unheard-of://bucket/run", "run", "train")
     with pytest.raises(ConfigurationError) as refused:
         door.trainer(placement, None, None, **QUIET)
     assert "unheard-of://bucket/run" in refused.value.message

@@ -163,6 +163,7 @@ import fsspec, pytorch_lightning as pl, torch
 from mlp.adapters import trainer as door
 from mlp.adapters.trainer import resuming
 from mlp.core.errors import ConfigurationError
+from mlp.core.launch.launch import Launch
 
 class Model(pl.LightningModule):
     def __init__(self):
@@ -180,7 +181,8 @@ class Model(pl.LightningModule):
 
 def fit(strategy, processes, place, epochs):
     quiet = {"enable_progress_bar": False, "enable_model_summary": False}
-    placement = door.Placement(strategy, 1, processes, place, "run", "train")
+    launch = Launch(strategy=strategy, processes_per_node=processes)
+    placement = door.Placement(launch, place, "run", "train")
     made = door.trainer(placement, None, None, max_epochs=epochs, logger=False, **quiet)
     made.fit(Model(), torch.utils.data.DataLoader(torch.ones(4, 1)))
     resuming.fits.clear()

@@ -5,8 +5,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlp.core.config import Config, Launch, Tracking, merge, parse
+from mlp.core.config import Config, Tracking, merge, parse
 from mlp.core.errors import ConfigurationError
+from mlp.core.launch.launch_section import LaunchSection
 
 FULL = """\
 project: flights
@@ -42,7 +43,9 @@ def test_an_environment_is_merged_over_the_rest_and_settings_over_both() -> None
         FULL, env="prod", settings=["tracking.experiment=e", "launch.train.max_restarts=0"]
     )
     assert config.tracking == Tracking(uri="http://mlflow:5000", experiment="e")
-    expected = Launch(strategy="ddp", processes_per_node=4, max_restarts=0, log_all_ranks=True)
+    expected = LaunchSection(
+        strategy="ddp", processes_per_node=4, max_restarts=0, log_all_ranks=True
+    )
     assert config.launch["train"] == expected
 
 
@@ -92,7 +95,7 @@ envs:
 def test_an_unknown_key_anywhere_is_told_with_its_line(
     section: tuple[str, ...], key: str, blank: int
 ) -> None:
-    known = {*Config.model_fields, *Tracking.model_fields, *Launch.model_fields, "envs"}
+    known = {*Config.model_fields, *Tracking.model_fields, *LaunchSection.model_fields, "envs"}
     if key in known:
         return
     lines = ["project: x"] if section else []

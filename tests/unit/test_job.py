@@ -1,4 +1,4 @@
-import dataclasses
+import json
 import re
 
 import pytest
@@ -7,11 +7,23 @@ from hypothesis import strategies as st
 
 from mlp.core.launch import job_spec as jobs
 from mlp.core.launch.job_spec import JobSpec
+from mlp.core.launch.launch import STRATEGIES, Launch, launch_of
+from mlp.core.runs.run_header import RunHeader, RunLaunch
 
 DNS = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 LABEL = re.compile(r"(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?")
 TEXT = st.text(max_size=80)
 VALUES = st.dictionaries(TEXT, TEXT, max_size=4)
+LAUNCHES = st.builds(
+    Launch,
+    target=TEXT,
+    strategy=st.sampled_from(STRATEGIES),
+    nodes=st.integers(1, 1000),
+    processes_per_node=st.integers(1, 16),
+    gpus=st.none() | st.integers(0, 16),
+    max_restarts=st.integers(0, 10),
+    log_all_ranks=st.booleans(),
+)
 SPECS = st.builds(
     JobSpec,
     name=TEXT,
@@ -20,11 +32,7 @@ SPECS = st.builds(
     commands=st.lists(TEXT, min_size=1, max_size=3).map(tuple),
     workdir=TEXT,
     root=TEXT,
-    nodes=st.integers(1, 1000),
-    processes_per_node=st.integers(1, 16),
-    strategy=st.sampled_from(["single", "ddp"]),
-    max_restarts=st.integers(0, 10),
-    log_all_ranks=st.booleans(),
+    launch=LAUNCHES,
     inputs=st.lists(TEXT, max_size=3).map(tuple),
     bundle=TEXT,
     image=TEXT,
@@ -92,12 +100,47 @@ def test_two_jobs_of_one_name_leave_nothing_in_the_same_place(spec: JobSpec) -> 
     assert spec.folder("uid-1").startswith("mlp/jobs/")
 
 
-@given(SPECS)
-def test_what_runs_in_the_pod_is_launched_as_mlp_yaml_said(spec: JobSpec) -> None:
-    assert spec.world_size == spec.nodes * spec.processes_per_node
-    assert all(spec.launch[name] == value for name, value in _launched(spec).items())
+@given(LAUNCHES)
+def test_a_launch_comes_back_from_its_json(launch: Launch) -> None:
+    known = json.loads(json.dumps(launch.to_dict()))
+    assert Launch.from_dict({**known, "of": "a later version"}) == launch
+    assert launch.world_size == launch.nodes * launch.processes_per_node
 
 
-def _launched(spec: JobSpec) -> dict[str, object]:
-    names = ("nodes", "processes_per_node", "strategy", "max_restarts", "log_all_ranks")
-    return {name: value for name, value in dataclasses.asdict(spec).items() if name in names}
+def test_a_stage_is_launched_by_its_name_or_its_matrix() -> None:
+    launches = {"train": Launch(nodes=2), "train@b": Launch(nodes=3)}
+    nodes = [
+        launch_of(launches, name) for name in ("train", "train@a", "train@b", "sub/dvc.yaml:train")
+    ]
+    assert [launch.nodes for launch in nodes if launch] == [2, 2, 3, 2]
+    assert launch_of(launches, "prep") is None
+
+
+HEADERS = st.builds(
+    RunHeader,
+    run_id=TEXT,
+    experiment=TEXT,
+    tracking_uri=st.none() | TEXT,
+    settings=st.lists(TEXT, max_size=2).map(tuple),
+    command_line=st.lists(TEXT, max_size=2).map(tuple),
+    started=st.floats(0, 2e9),
+    launching=st.builds(
+        RunLaunch,
+        launches=st.dictionaries(TEXT, LAUNCHES, max_size=2),
+        targets=st.dictionaries(TEXT, VALUES, max_size=2),
+        stages=st.lists(TEXT, max_size=2).map(tuple),
+        overrides=st.lists(TEXT, max_size=2).map(tuple),
+        attach=st.none() | TEXT,
+    ),
+)
+
+
+@given(HEADERS)
+def test_a_runs_header_comes_back_from_its_json(header: RunHeader) -> None:
+    assert RunHeader.from_json(header.to_json()) == header
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", "null", '{"launch": {}}'])
+def test_what_is_no_header_is_refused(text: str) -> None:
+    with pytest.raises(ValueError):
+        RunHeader.from_json(text)

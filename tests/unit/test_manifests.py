@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from mlp.core.launch import job_spec as jobs
 from mlp.core.launch import manifests
 from mlp.core.launch.job_spec import JobSpec
+from mlp.core.launch.launch import Launch
 from mlp.core.launch.targets_section import KubernetesTarget
 from mlp.core.runs import environment
 
@@ -20,11 +21,7 @@ SPEC = JobSpec(
     commands=("python train.py",),
     workdir=".",
     root=".",
-    nodes=2,
-    processes_per_node=1,
-    strategy="ddp",
-    max_restarts=3,
-    log_all_ranks=False,
+    launch=Launch("gpu", "ddp", nodes=2, max_restarts=3),
     inputs=("data.csv",),
     bundle="0" * 64,
     image="r.example/env:1",

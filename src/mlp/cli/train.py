@@ -4,6 +4,7 @@ import click
 
 from mlp.cli import options
 from mlp.cli.completion import stage_names
+from mlp.core.launch.launch import STRATEGIES, Strategy
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -12,7 +13,7 @@ from mlp.cli.completion import stage_names
 @click.option("--nodes", type=click.IntRange(min=1), help="Nodes to train on.")
 @click.option("--gpus", type=click.IntRange(min=0), help="GPUs of each node, a process for each.")
 @click.option("--processes", type=click.IntRange(min=1), help="Processes on each node.")
-@click.option("--strategy", type=click.Choice(["single", "ddp"]), help="How they share the work.")
+@click.option("--strategy", type=click.Choice(STRATEGIES), help="How they share the work.")
 @options.detach
 @options.all_ranks
 @options.overrides
@@ -27,7 +28,7 @@ def command(
     nodes: int | None,
     gpus: int | None,
     processes: int | None,
-    strategy: str | None,
+    strategy: Strategy | None,
     detach: bool,
     all_ranks: bool,
     overrides: tuple[str, ...],
@@ -43,26 +44,22 @@ def command(
     STAGE is the stage called `train`, or the only one under `launch` in mlp.yaml, unless named.
     """
     from mlp.cli.views import run as view
+    from mlp.core.launch.launch_section import LaunchSection
     from mlp.core.runs.run_request import RunRequest
     from mlp.flows import project
     from mlp.flows.launch import training_stage
 
     loaded = project.load(env=env, settings=settings)
     chosen = training_stage.stage(loaded, stage)
-    launches = training_stage.launches(
-        (chosen,),
-        target=target,
-        nodes=nodes,
-        gpus=gpus,
-        processes_per_node=processes,
-        strategy=strategy,
+    said = LaunchSection(
+        target=target, nodes=nodes, gpus=gpus, processes_per_node=processes, strategy=strategy
     )
     request = RunRequest(
         targets=(chosen,),
         force=force,
         pull=pull,
         overrides=overrides,
-        launches=launches,
+        launches=training_stage.launches((chosen,), said),
         detach=detach,
         show_all_ranks=all_ranks,
     )

@@ -2,17 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from types import NoneType
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, get_args
 
 from pydantic import BaseModel, Field, ValidationError
 
 from mlp.core.ab.ab_section import Ab
 from mlp.core.errors import ConfigurationError
+from mlp.core.launch.launch_section import LaunchSection
 from mlp.core.launch.targets_section import KubernetesTarget
 from mlp.core.models.model_section import Model
 from mlp.core.nearest import did_you_mean
 from mlp.core.positions import Document, Path
-from mlp.core.runs.environment import LOCAL
 from mlp.core.section import Section
 from mlp.core.serving.deploy_section import Deploy
 from mlp.core.serving.serve_section import Serve
@@ -28,21 +28,6 @@ class Tracking(Section):
     experiment: str | None = None
 
 
-class Launch(Section):
-    """How mlp starts a stage of dvc.yaml: as how many processes, trained by which strategy."""
-
-    target: str = LOCAL  # or a name under `targets`
-    # Several processes, on a node or on several, train by ddp whatever is said here.
-    strategy: Literal["single", "ddp"] = "single"
-    nodes: Annotated[int, Field(ge=1)] = 1
-    # As many as GPUs, unless given, where the stage trains with several.
-    processes_per_node: Annotated[int, Field(ge=1)] = 1
-    gpus: Annotated[int | None, Field(ge=0)] = None  # of each node; the target's unless given
-    max_restarts: Annotated[int, Field(ge=0)] = 0
-    # Ranks other than 0 log too, each metric named rank_R/NAME.
-    log_all_ranks: bool = False
-
-
 class Config(Section):
     """All of `mlp.yaml`, one environment merged in."""
 
@@ -53,7 +38,7 @@ class Config(Section):
     serve: Serve = Serve()
     ab: Ab = Ab()
     deploy: Deploy = Deploy()
-    launch: Mapping[str, Launch] = Field(default_factory=dict)
+    launch: Mapping[str, LaunchSection] = Field(default_factory=dict)
     targets: Mapping[str, KubernetesTarget] = Field(default_factory=dict)
 
     @property
@@ -193,7 +178,7 @@ def _keys(model: type[BaseModel], path: Path) -> list[str]:
     for part in path:
         if _is_section(section):
             section = _without_none(section.model_fields[str(part)].annotation)
-        else:  # `Mapping[str, Launch]`: the part is a name, and what it names is of the last type
+        else:  # `Mapping[str, X]`: the part is a name, and what it names is of the last type
             section = get_args(section)[-1]
     return list(section.model_fields)
 

@@ -8,11 +8,12 @@ from pathlib import Path
 from mlp.core import config as configuration
 from mlp.core.config import Config
 from mlp.core.errors import ConfigurationError, UsageError
+from mlp.core.launch.launch import LOCAL
 from mlp.core.launch.targets_section import KubernetesTarget
 from mlp.core.layout import Layout
 from mlp.core.models.model_section import Model
 from mlp.core.nearest import did_you_mean
-from mlp.core.runs.environment import LOCAL, STATE, TRACKING_URI
+from mlp.core.runs.environment import STATE, TRACKING_URI
 from mlp.core.runs.tracking_uri import absolute, refuse_odd
 
 

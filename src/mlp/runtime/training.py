@@ -15,6 +15,7 @@ from mlp.adapters import trainer as lightning
 from mlp.adapters.base import statefile
 from mlp.adapters.base.event_file import EventFile
 from mlp.core.errors import MlpError, words
+from mlp.core.launch.launch import Launch
 from mlp.core.layout import RunLayout
 from mlp.core.runs import environment
 from mlp.core.secrets import Masker
@@ -38,15 +39,12 @@ def trainer(**kwargs: Any) -> "pl.Trainer":
     """
     stage = environment.stage()
     if stage is None:
-        placement = lightning.Placement("single", 1, 1, None, None)
+        placement = lightning.Placement(Launch())
         return lightning.trainer(placement, None, None, **kwargs)
-    launch = stage.launch
     layout = RunLayout(Path(stage.run_dir))
     elsewhere = os.environ.get(environment.CHECKPOINTS)
     placement = lightning.Placement(
-        strategy=launch.get("strategy", "single"),
-        nodes=launch.get("nodes", 1),
-        processes_per_node=launch.get("processes_per_node", 1),
+        stage.launch,
         checkpoints=elsewhere or layout.checkpoints(stage.stage_run_id),
         run_id=stage.stage_run_id,
         stage=stage.name,

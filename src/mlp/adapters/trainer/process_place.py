@@ -7,20 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from mlp.core.errors import ConfigurationError
+from mlp.core.launch.launch import Launch
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where this process runs: one of `nodes * processes_per_node` that train one model."""
+    """Where this process runs: one of those that are launched to train one model."""
 
-    strategy: str
-    """"single" or "ddp"."""
-    nodes: int
-    processes_per_node: int
-    checkpoints: Path | str | None
+    launch: Launch
+    checkpoints: Path | str | None = None
     """Where this stage's checkpoints go, seen by all nodes: a directory, or an address such as
     s3://BUCKET/PATH; None outside of a run."""
-    run_id: str | None
+    run_id: str | None = None
     stage: str | None = None
     """The stage's name in mlp.yaml, for messages."""
     save_dir: Path | None = None
@@ -33,14 +31,14 @@ def placed(placement: Placement, kwargs: Mapping[str, Any]) -> dict[str, Any]:
     Outside of a run mlp launched nothing that they could contradict. Raises ConfigurationError
     where they do.
     """
-    strategy = "ddp" if placement.strategy == "ddp" else "auto"
-    launched = {"devices": placement.processes_per_node, "num_nodes": placement.nodes}
+    strategy = "ddp" if placement.launch.strategy == "ddp" else "auto"
+    launched = {"devices": placement.launch.processes_per_node, "num_nodes": placement.launch.nodes}
     if placement.run_id is None:
         return {**launched, "strategy": strategy, **kwargs}
     _refuse_contradictions(placement, kwargs)
     chosen = {**launched, "strategy": strategy, **kwargs}
     if chosen["devices"] in _ANY_DEVICES:
-        chosen["devices"] = placement.processes_per_node
+        chosen["devices"] = placement.launch.processes_per_node
     if chosen["strategy"] == "auto":
         chosen["strategy"] = strategy
     return chosen
@@ -52,19 +50,19 @@ _ANY_DEVICES = ("auto", -1, "-1")
 def _refuse_contradictions(placement: Placement, kwargs: Mapping[str, Any]) -> None:
     """ConfigurationError where Lightning would wait for, or start, processes that mlp did not."""
     section = f"launch.{placement.stage or 'STAGE'}"
-    devices, nodes = kwargs.get("devices", "auto"), kwargs.get("num_nodes", placement.nodes)
-    if devices not in _ANY_DEVICES and _count(devices) != placement.processes_per_node:
+    devices, nodes = kwargs.get("devices", "auto"), kwargs.get("num_nodes", placement.launch.nodes)
+    if devices not in _ANY_DEVICES and _count(devices) != placement.launch.processes_per_node:
         raise ConfigurationError(
-            f"mlp.trainer(devices={devices!r}), but {placement.processes_per_node} process(es) "
-            "per node were launched",
+            f"mlp.trainer(devices={devices!r}), but {placement.launch.processes_per_node}"
+            " process(es) per node were launched",
             fix=f"leave devices out, and set {section}.processes_per_node in mlp.yaml",
         )
-    if nodes != placement.nodes:
+    if nodes != placement.launch.nodes:
         raise ConfigurationError(
-            f"mlp.trainer(num_nodes={nodes!r}), but {placement.nodes} node(s) were launched",
+            f"mlp.trainer(num_nodes={nodes!r}), but {placement.launch.nodes} node(s) were launched",
             fix=f"leave num_nodes out, and set {section}.nodes in mlp.yaml",
         )
-    if placement.strategy == "ddp" and not _is_ddp(kwargs.get("strategy", "auto")):
+    if placement.launch.strategy == "ddp" and not _is_ddp(kwargs.get("strategy", "auto")):
         raise ConfigurationError(
             f"mlp.trainer(strategy={kwargs['strategy']!r}), but the launch is for ddp",
             fix=f"leave strategy out, and set {section}.strategy in mlp.yaml",

@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
+from mlp.core.launch.launch import Launch
+
 MANAGED_BY = "mlp"
 
 # Labels of everything that mlp makes in a cluster; the values are DNS-safe.
@@ -56,9 +58,8 @@ _NAME_LENGTH = 40  # of the 63 that a pod's host name may have, with "-INDEX" an
 class JobSpec:
     """One stage to be launched as a gang of processes.
 
-    world size = nodes * processes_per_node; rank r runs on node r // processes_per_node, which is
-    the pod with that completion index. No secret is in it: it is readable by whoever may read the
-    Job.
+    Node n of the launch is the pod with that completion index. No secret is in it: it is readable
+    by whoever may read the Job.
     """
 
     name: str
@@ -69,11 +70,7 @@ class JobSpec:
     """Where the commands run, from the bundle's root."""
     root: str
     """The DVC project, from the bundle's root."""
-    nodes: int
-    processes_per_node: int
-    strategy: str
-    max_restarts: int
-    log_all_ranks: bool
+    launch: Launch
     inputs: Sequence[str]
     """What DVC has of the stage's dependencies, by path from the DVC project's root."""
     bundle: str
@@ -93,17 +90,6 @@ class JobSpec:
     tracking_uri: str | None = None
     show_all_ranks: bool = False
 
-    @property
-    def world_size(self) -> int:
-        """How many processes train together."""
-        return self.nodes * self.processes_per_node
-
-    @property
-    def launch(self) -> dict[str, object]:
-        """How the stage is launched, as `launch` in mlp.yaml has it."""
-        names = ("nodes", "processes_per_node", "strategy", "max_restarts", "log_all_ranks")
-        return {name: getattr(self, name) for name in names}
-
     def folder(self, uid: str) -> str:
         """Where the Job with this uid leaves things behind, from the top of the DVC remote.
 
@@ -113,7 +99,8 @@ class JobSpec:
 
     def to_json(self) -> str:
         """One line that `from_json` reads back."""
-        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+        values = {**asdict(self), "launch": self.launch.to_dict()}
+        return json.dumps(values, sort_keys=True, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> "JobSpec":
@@ -121,6 +108,7 @@ class JobSpec:
         data = json.loads(text)
         for name in ("commands", "inputs"):
             data[name] = tuple(data[name])
+        data["launch"] = Launch.from_dict(data["launch"])
         return cls(**data)
 
 

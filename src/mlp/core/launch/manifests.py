@@ -41,9 +41,9 @@ def job(spec: JobSpec, target: KubernetesTarget, user: str = "") -> Manifest:
         },
         "spec": {
             "completionMode": "Indexed",
-            "completions": spec.nodes,
-            "parallelism": spec.nodes,
-            "backoffLimitPerIndex": spec.max_restarts,
+            "completions": spec.launch.nodes,
+            "parallelism": spec.launch.nodes,
+            "backoffLimitPerIndex": spec.launch.max_restarts,
             "maxFailedIndexes": 0,
             "ttlSecondsAfterFinished": target.ttl,
             **({"suspend": True} if target.queue else {}),
@@ -91,7 +91,7 @@ def service(spec: JobSpec, target: KubernetesTarget, job_uid: str | None = None)
 def manifests(spec: JobSpec, target: KubernetesTarget, user: str = "") -> list[Manifest]:
     """All that is made for a job, in the order in which it is made."""
     made = [job(spec, target, user)]
-    return [*made, service(spec, target)] if spec.nodes > 1 else made
+    return [*made, service(spec, target)] if spec.launch.nodes > 1 else made
 
 
 def labels(spec: JobSpec, target: KubernetesTarget) -> dict[str, str]:
@@ -132,7 +132,7 @@ def _pod(spec: JobSpec, target: KubernetesTarget) -> Manifest:
         "volumes": _volumes(target),
         "tolerations": [*_tolerations(target)],
     }
-    return {**pod, "subdomain": spec.name} if spec.nodes > 1 else pod
+    return {**pod, "subdomain": spec.name} if spec.launch.nodes > 1 else pod
 
 
 def _container(name: str, module: str, spec: JobSpec, target: KubernetesTarget) -> Manifest:

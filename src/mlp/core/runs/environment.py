@@ -3,7 +3,9 @@
 import json
 import os
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+from mlp.core.launch.launch import Launch
 
 RUN_ID = "MLP_RUN_ID"
 RUN_DIR = "MLP_RUN_DIR"
@@ -26,8 +28,6 @@ RUN_TAGS = "MLP_RUN_TAGS"
 # run in the variables above and appends to its event file.
 EVENT_STORE = "mlp://stage"
 
-# The target that needs no section in mlp.yaml: this machine.
-LOCAL = "local"
 # What a stage's command ends with where it goes on in a cluster without us.
 DETACHED = 79
 
@@ -46,7 +46,7 @@ class Stage(NamedTuple):
     run_dir: str
     name: str
     stage_run_id: str
-    launch: Mapping[str, Any]
+    launch: Launch
 
 
 def stage(environ: Mapping[str, str] = os.environ) -> Stage | None:
@@ -58,7 +58,7 @@ def stage(environ: Mapping[str, str] = os.environ) -> Stage | None:
         environ[RUN_DIR],
         environ[STAGE],
         environ[STAGE_RUN_ID],
-        json.loads(environ.get(LAUNCH, "{}")),
+        Launch.from_dict(json.loads(environ.get(LAUNCH, "{}"))),
     )
 
 
@@ -80,4 +80,4 @@ def rank_prefix(stage: Stage, environ: Mapping[str, str] = os.environ) -> str | 
     number = rank(environ)
     if number == 0:
         return ""
-    return f"rank_{number}/" if stage.launch.get("log_all_ranks") else None
+    return f"rank_{number}/" if stage.launch.log_all_ranks else None

@@ -74,13 +74,6 @@ def launch_names(stages: Iterable[str]) -> frozenset[str]:
     )
 
 
-def launch_of(launches: Mapping[str, Mapping[str, Any]], stage: str) -> Mapping[str, Any]:
-    """The section under `launch` for a stage: of its full name, its name, or its matrix; or {}."""
-    name = stage.rpartition(":")[2]
-    forms = (stage, name, name.partition("@")[0])
-    return next((launches[form] for form in forms if launches.get(form)), {})
-
-
 def within(path: str, folder: str) -> bool:
     """Whether `path` is `folder`, or lies in it."""
     return path == folder or path.startswith(f"{folder}/")

@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+
+from mlp.core.launch.launch_section import LaunchSection
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +19,7 @@ class RunRequest:
     force: bool = False
     pull: bool = False
     overrides: Sequence[str] = ()
-    launches: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    launches: Mapping[str, LaunchSection] = field(default_factory=dict)
     command_line: Sequence[str] = ()
     detach: bool = False
     show_all_ranks: bool = False

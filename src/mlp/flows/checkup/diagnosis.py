@@ -54,7 +54,7 @@ def examine(
         loaded.target(target)
     root = loaded.root if loaded else _root(start)
     launches = loaded.config.launch if loaded else {}
-    several = any(x.strategy != "single" or x.processes_per_node > 1 for x in launches.values())
+    several = any(x.strategy == "ddp" or x.several for x in launches.values())
     probes = [  # they answer while the rest is looked at
         Probe.remote(root) if data.root(root) else None,
         Probe.store(root, loaded.tracking_uri) if loaded else _unasked("mlflow", mistakes),

@@ -6,7 +6,6 @@ Read from the project's own files and from DVC: nobody waits for MLflow.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from mlp.adapters import git
 from mlp.adapters.base import event_file, lock
@@ -102,20 +101,16 @@ def status(project: Project) -> ProjectStatus:
 
 def last_run(layout: Layout) -> LocalRun | None:
     """The run that began last, None where no run's directory is here."""
-    headers: list[tuple[float, RunLayout, dict[str, Any]]] = []
-    for path in layout.runs.glob("*/run.json"):
-        run = RunLayout(path.parent)
-        header = recording.header(run)
-        if "started" in header:
-            headers.append((float(header["started"]), run, header))
+    runs = [RunLayout(path.parent) for path in layout.runs.glob("*/run.json")]
+    headers = [(header, run) for run in runs if (header := recording.header(run)) is not None]
     if not headers:
         return None
-    started, run, header = max(headers, key=lambda entry: entry[0])
-    ended, how = _end(run, int(header.get("pid", 0)))
+    header, run = max(headers, key=lambda entry: entry[0].started)
+    ended, how = _end(run, header.pid)
     alive = lock.is_held(run.alive)
     stage, log = _unfinished_stage(run) if how != "FINISHED" else (None, None)
     return LocalRun(
-        run.run_id, how or ("RUNNING" if alive else "KILLED"), started, ended, stage, log
+        run.run_id, how or ("RUNNING" if alive else "KILLED"), header.started, ended, stage, log
     )
 
 

@@ -26,7 +26,7 @@ _AT_ONCE = 4
 def most_nodes(project: Project, name: str) -> int:
     """The most nodes that a stage launched on the target has in mlp.yaml; 1 without any."""
     launches = project.config.launch.values()
-    return max((launch.nodes for launch in launches if launch.target == name), default=1)
+    return max((launch.nodes or 1 for launch in launches if launch.target == name), default=1)
 
 
 def check(project: Project, target_name: str, nodes: int, deep: bool) -> list[Check]:

@@ -11,9 +11,11 @@ from mlp.core.errors import ConfigurationError, MlpError, UsageError
 from mlp.core.explain.explanation import JobExplanation
 from mlp.core.launch import job_spec as jobs
 from mlp.core.launch.job_spec import JobSpec
+from mlp.core.launch.launch_section import LaunchSection
 from mlp.core.launch.targets_section import KubernetesTarget
 from mlp.core.nearest import did_you_mean
 from mlp.core.runs.identity import stage_run_id
+from mlp.core.runs.run_header import RunLaunch
 from mlp.core.runs.run_request import RunRequest
 from mlp.flows.launch import launching, submission
 from mlp.flows.project import Project
@@ -115,9 +117,7 @@ def _end_run(project: Project, spec: JobSpec) -> None:
     stage_run = stage_run_id(spec.run_id, spec.stage)
     with (
         recording.alone(project),
-        recording.started(
-            project, {"launch": {}}, ["mlp", "jobs", "cancel"], spec.run_id
-        ) as record,
+        recording.started(project, RunLaunch(), ["mlp", "jobs", "cancel"], spec.run_id) as record,
     ):
         record.record(
             "run_started", stage_run, parent=spec.run_id, name=spec.stage, stage=spec.stage
@@ -138,8 +138,8 @@ def logs(
     """Hand on what node `node` of a job printed, with `follow` until the job has ended; returns the
     job's full name."""
     found = _find(project, reference, target)
-    if not 0 <= node < found.spec.nodes:
-        raise UsageError(f"job {found.name} has nodes 0 to {found.spec.nodes - 1}")
+    if not 0 <= node < found.spec.launch.nodes:
+        raise UsageError(f"job {found.name} has nodes 0 to {found.spec.launch.nodes - 1}")
     if not follow:
         cluster.print_log(found.connection, found.name, node, jobs.MAIN_CONTAINER, emit)
         return found.name
@@ -173,9 +173,10 @@ def attach(
     _refuse_another_stage(project, spec)
     missing = [name for name in spec.inputs if not (project.root / name).exists()]
     data.pull(project.root, missing)
+    launch = spec.launch._replace(target=found.target_name)
     request = RunRequest(
         targets=(spec.stage,),
-        launches={spec.stage: {**spec.launch, "target": found.target_name}},
+        launches={spec.stage: LaunchSection(**launch.to_dict())},
         command_line=command_line,
         continues=spec.run_id,
         attach=found.name,

@@ -53,7 +53,7 @@ class JobFollowing:
         stop = threading.Event()
         readers = [
             threading.Thread(target=self._read, args=(node, all_nodes, stop), daemon=True)
-            for node in range(self._spec.nodes if all_nodes else 1)
+            for node in range(self._spec.launch.nodes if all_nodes else 1)
         ]
         for reader in readers:
             reader.start()

@@ -1,6 +1,5 @@
 """How the stages of a run are launched, and on which targets."""
 
-import json
 import platform
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,48 +8,47 @@ from typing import Any
 
 from mlp.adapters import data
 from mlp.adapters.base import lock, machine, statefile
-from mlp.core import config
 from mlp.core.errors import ConfigurationError, UsageError
+from mlp.core.launch.launch import LOCAL, Launch, launch_of
+from mlp.core.launch.launch_section import LaunchSection
 from mlp.core.layout import RunLayout
 from mlp.core.nearest import did_you_mean
-from mlp.core.runs import pipeline
-from mlp.core.runs.environment import LOCAL
 from mlp.core.runs.pipeline import launch_names
+from mlp.core.runs.run_header import RunHeader, RunLaunch
 from mlp.core.runs.run_request import RunRequest
 from mlp.flows.project import Project
 from mlp.flows.runs import recording
 
 
 @dataclass(frozen=True, slots=True)
-class StageLaunch:
-    """How the stages of one run are started.
+class Resolved:
+    """How a request is launched, and the run that it goes on with, which was killed or left while a
+    job of it went on; None for a new one."""
 
-    `launches` is `launch` of mlp.yaml with the command line over it, `header` what the run's header
-    says of it, `continues` the run that was killed or left while a job of it went on.
-    """
-
-    launches: Mapping[str, Mapping[str, Any]]
-    header: Mapping[str, Any]
+    launching: RunLaunch
     continues: str | None
 
 
-def resolve(project: Project, request: RunRequest) -> StageLaunch:
-    """How `request` is launched. Raises ConfigurationError for a launch of no stage, UsageError for
-    a target that is none."""
+def resolve(project: Project, request: RunRequest) -> Resolved:
+    """How `request` is launched: mlp.yaml, with the command line over it.
+
+    Raises ConfigurationError for a launch of no stage, UsageError for a target that is none.
+    """
     launches = _launches(project, request)
     _require_launched(project, launches)
-    names = {str(launch.get("target", LOCAL)) for launch in launches.values()} - {LOCAL}
-    header = {
-        "launch": launches,
-        "targets": {name: _target(project, name) for name in sorted(names)},
-        "request": [list(request.targets), list(request.overrides)],
-        "detach": request.detach,
-        "show_all_ranks": request.show_all_ranks,
-        "force": request.force,
-        "attach": request.attach,
-    }
-    continues = request.continues or (_unfinished(project, header) if names else None)
-    return StageLaunch(launches, header, continues)
+    names = {launch.target for launch in launches.values() if not launch.is_local}
+    launching = RunLaunch(
+        launches=launches,
+        targets={name: _target(project, name) for name in sorted(names)},
+        stages=tuple(request.targets),
+        overrides=tuple(request.overrides),
+        detach=request.detach,
+        show_all_ranks=request.show_all_ranks,
+        force=request.force,
+        attach=request.attach,
+    )
+    continues = request.continues or (_unfinished(project, launching) if names else None)
+    return Resolved(launching, continues)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,99 +66,88 @@ class PlannedJob:
 
 
 def planned_jobs(
-    project: Project, launch_header: Mapping[str, Any], stages: Iterable[str]
+    project: Project, launching: RunLaunch, stages: Iterable[str]
 ) -> tuple[PlannedJob, ...]:
     """The jobs that `stages` would become. Nothing is pushed or made."""
-    header = {
-        **launch_header,
-        "project": project.config.project,
-        "experiment": project.config.experiment,
-        "run_id": "0" * 32,  # drawn when the run begins
-    }
+    header = RunHeader(
+        run_id="0" * 32,  # drawn when the run begins
+        experiment=project.config.experiment,
+        tracking_uri=None,
+        project=project.config.project,
+        launching=launching,
+    )
     found = []
     for stage in stages:
-        section = pipeline.launch_of(launch_header["launch"], stage)
-        name = str(section.get("target", LOCAL))
-        if name != LOCAL:
-            found.append(_planned_job(project, header, stage, name, section))
+        launch = launch_of(launching.launches, stage)
+        if launch is not None and not launch.is_local:
+            found.append(_planned_job(project, header, stage, launch))
     return tuple(found)
 
 
-def _planned_job(
-    project: Project,
-    header: Mapping[str, Any],
-    stage: str,
-    name: str,
-    launch: Mapping[str, Any],
-) -> PlannedJob:
+def _planned_job(project: Project, header: RunHeader, stage: str, launch: Launch) -> PlannedJob:
     from mlp.core.launch.manifests import manifests
     from mlp.core.launch.targets_section import KubernetesTarget, with_gpus
     from mlp.flows.launch import submission
 
-    target = with_gpus(KubernetesTarget.model_validate(header["targets"][name]), launch.get("gpus"))
+    section = header.launching.targets[launch.target]
+    target = with_gpus(KubernetesTarget.model_validate(section), launch.gpus)
     root = data.root(project.root) or project.root
     place = submission.JobPlace.of(root, root / data.working_directory(root, stage))
     try:
         shipment = submission.pack(place, stage, target)
     except ConfigurationError as e:
-        return PlannedJob(stage, name, unknown=e.one_line())
+        return PlannedJob(stage, launch.target, unknown=e.one_line())
     spec = submission.describe(place, shipment, target, header, stage, launch)
-    text = submission.plan_text(spec, shipment, name)
-    return PlannedJob(stage, name, text, manifests(spec, target))
+    text = submission.plan_text(spec, shipment, launch.target)
+    return PlannedJob(stage, launch.target, text, manifests(spec, target))
 
 
-def _launches(project: Project, request: RunRequest) -> dict[str, dict[str, Any]]:
-    sections = project.config.launch
-    launches = {name: launch.model_dump(exclude_unset=True) for name, launch in sections.items()}
+def _launches(project: Project, request: RunRequest) -> dict[str, Launch]:
+    sections = dict(project.config.launch)
     for stage, over in request.launches.items():
-        launches[stage] = {**pipeline.launch_of(launches, stage), **over}
-        if over.get("strategy") == "single" and request.attach is None:
-            _require_one_process(stage, launches[stage])
-    return {name: _complete(project, launch) for name, launch in launches.items()}
+        section = (launch_of(sections, stage) or LaunchSection()).under(over)
+        if over.strategy == "single" and section.several and request.attach is None:
+            raise _one_process(stage, section)
+        sections[stage] = section
+    return {name: _complete(project, section) for name, section in sections.items()}
 
 
-def _complete(project: Project, given: Mapping[str, Any]) -> dict[str, Any]:
-    """What is given of a launch, and the rest: several processes train by DDP, one for each GPU."""
-    launch = dict(given)
-    target = project.config.targets.get(launch.get("target", LOCAL))
+def _complete(project: Project, section: LaunchSection) -> Launch:
+    """What is said of a launch, and the rest: several processes train by DDP, one for each GPU."""
+    said = section.model_dump(exclude_none=True)
+    target = project.config.targets.get(section.target or LOCAL)
     if target is not None:
-        launch.setdefault("gpus", target.resources.gpu)
-    if _several(launch):  # whatever a template's mlp.yaml says: Lightning would take DDP, too
-        launch["strategy"] = "ddp"
-    if launch.get("strategy", "single") != "single" and launch.get("gpus"):
-        launch.setdefault("processes_per_node", launch["gpus"])
-    return config.Launch.model_validate(launch).model_dump()
+        said.setdefault("gpus", target.resources.gpu)
+    if section.several:  # whatever a template's mlp.yaml says: Lightning would take DDP, too
+        said["strategy"] = "ddp"
+    if said.get("strategy", Launch().strategy) != "single" and said.get("gpus"):
+        said.setdefault("processes_per_node", said["gpus"])
+    return Launch(**said)
 
 
-def _several(launch: Mapping[str, Any]) -> bool:
-    return bool(launch.get("nodes", 1) > 1 or launch.get("processes_per_node", 1) > 1)
+def _one_process(stage: str, section: LaunchSection) -> UsageError:
+    """Of `--strategy single` that meets several processes, of mlp.yaml perhaps."""
+    nodes, processes = section.nodes or 1, section.processes_per_node or 1
+    return UsageError(
+        f"--strategy single trains in one process, and {stage} is launched on {nodes} node(s)"
+        f" with {processes} process(es) each",
+        fix="leave --strategy out, or add --nodes 1 --processes 1",
+    )
 
 
-def _require_one_process(stage: str, launch: Mapping[str, Any]) -> None:
-    """Raise UsageError where `--strategy single` meets several processes, of mlp.yaml perhaps."""
-    if _several(launch):
-        nodes, processes = launch.get("nodes", 1), launch.get("processes_per_node", 1)
-        raise UsageError(
-            f"--strategy single trains in one process, and {stage} is launched on {nodes} node(s)"
-            f" with {processes} process(es) each",
-            fix="leave --strategy out, or add --nodes 1 --processes 1",
-        )
-
-
-def _require_launched(project: Project, launches: Mapping[str, Any]) -> None:
+def _require_launched(project: Project, launches: Mapping[str, Launch]) -> None:
     """Raise ConfigurationError for a launch of no stage: it would change nothing, unnoticed."""
     known = launch_names(stage.name for stage in data.stages(project.root)) if launches else ()
-    for name in launches:
+    for name, launch in launches.items():
         if name not in known:
             raise ConfigurationError(
                 f"launch.{name} in mlp.yaml: dvc.yaml has no such stage "
                 f"(have: {', '.join(sorted(known))}){did_you_mean(name, known)}",
                 fix="mend the name under `launch` in mlp.yaml",
             )
-        launch = launches[name]
-        if launch.get("target", LOCAL) == LOCAL and launch.get("nodes", 1) > 1:
+        if launch.is_local and launch.nodes > 1:
             raise UsageError(
-                f"{name} is to run on {launch['nodes']} nodes, and this machine is one",
+                f"{name} is to run on {launch.nodes} nodes, and this machine is one",
                 fix=f"--target NAME, or set launch.{name}.target in mlp.yaml",
             )
 
@@ -179,20 +166,16 @@ def _target(project: Project, name: str) -> dict[str, Any]:
     }
 
 
-def _unfinished(project: Project, header: Mapping[str, Any]) -> str | None:
+def _unfinished(project: Project, launching: RunLaunch) -> str | None:
     """The newest run, where it was the same request, its process is gone, and a job of it is not
     finished: to start it again is to go on with it."""
-    layout = project.layout
-    runs = sorted(
-        (RunLayout(path.parent) for path in layout.runs.glob("*/run.json")),
-        key=lambda run: float(recording.header(run).get("started", 0)),
-    )
-    if not runs or lock.is_held(runs[-1].alive):
+    runs = [RunLayout(path.parent) for path in project.layout.runs.glob("*/run.json")]
+    headers = [(header, run) for run in runs if (header := recording.header(run)) is not None]
+    newest, run = max(headers, key=lambda entry: entry[0].started, default=(None, None))
+    if newest is None or run is None or lock.is_held(run.alive):
         return None
-    newest = recording.header(runs[-1])
-    same = all(newest.get(key) == header[key] for key in ("request", "launch", "attach"))
-    marker = _unfinished_job(runs[-1]) if same else None
-    return runs[-1].run_id if marker and _is_still(project, header, marker) else None
+    marker = _unfinished_job(run) if newest.launching.same_request(launching) else None
+    return run.run_id if marker and _is_still(project, launching, marker) else None
 
 
 def _unfinished_job(run: RunLayout) -> Mapping[str, Any] | None:
@@ -206,11 +189,10 @@ def _unfinished_job(run: RunLayout) -> Mapping[str, Any] | None:
     return None
 
 
-def _is_still(project: Project, header: Mapping[str, Any], marker: Mapping[str, Any]) -> bool:
+def _is_still(project: Project, launching: RunLaunch, marker: Mapping[str, Any]) -> bool:
     """Whether the stage would be the same job now: code, data and params are what they were."""
-    launch = pipeline.launch_of(header["launch"], marker["stage"])
-    [planned] = planned_jobs(project, header, [marker["stage"]]) or [None]
-    if planned is None or not planned.manifests or not launch:
+    [planned] = planned_jobs(project, launching, [marker["stage"]]) or [None]
+    if planned is None or not planned.manifests:
         return False
     return bool(planned.manifests[0]["metadata"]["name"] == marker["name"])
 
@@ -225,25 +207,25 @@ def user() -> str:
     return f"{machine.user()}@{platform.node()}"
 
 
-def checked(project: Project, request: RunRequest, launch: StageLaunch) -> StageLaunch:
-    """`launch`, with the targets looked at where a stage runs here before one runs there.
+def checked(project: Project, request: RunRequest, resolved: Resolved) -> Resolved:
+    """`resolved`, with the targets looked at where a stage runs here before one runs there.
 
     Where the first one that runs has a target, it looks itself, while it packs. Raises
     ConfigurationError for what would keep a stage from running.
     """
-    if request.attach is not None or not launch.header["targets"]:
-        return launch
+    launching = resolved.launching
+    if request.attach is not None or not launching.targets:
+        return resolved
     from mlp.core.launch.targets_section import with_gpus
     from mlp.flows.checkup import target_checks
 
     plan = data.plan(project.root, request.targets, force=request.force)
-    sections = [pipeline.launch_of(launch.launches, stage.name) for stage in plan if stage.runs]
-    remote = [section for section in sections if section.get("target", LOCAL) != LOCAL]
-    if not remote or remote[0] is sections[0]:
-        return launch
+    launches = [launch_of(launching.launches, stage.name) for stage in plan if stage.runs]
+    remote = [launch for launch in launches if launch is not None and not launch.is_local]
+    if not remote or remote[0] is launches[0]:
+        return resolved
     data.remote_settings(project.root)
-    for section in {json.dumps(section): section for section in remote}.values():
-        name = str(section["target"])
-        settings = with_gpus(project.target(name), section.get("gpus"))
-        target_checks.require(project, name, settings, section.get("nodes", 1))
-    return replace(launch, header={**launch.header, "checked": time.time()})
+    for launch in dict.fromkeys(remote):
+        settings = with_gpus(project.target(launch.target), launch.gpus)
+        target_checks.require(project, launch.target, settings, launch.nodes)
+    return replace(resolved, launching=launching._replace(checked=time.time()))

@@ -5,16 +5,15 @@ what its first rank prints, and puts its outputs in place; ends with the exit co
 code. Ctrl-C leaves the job alone, a second one cancels it.
 """
 
-import json
 import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from mlp.adapters import cluster, data
 from mlp.adapters.base import interrupts, statefile
@@ -28,6 +27,7 @@ from mlp.core.launch.targets_section import KubernetesTarget, with_gpus
 from mlp.core.layout import RunLayout
 from mlp.core.runs import environment
 from mlp.core.runs.recorded_run import Tag
+from mlp.core.runs.run_header import RunHeader
 from mlp.core.secrets import Masker
 from mlp.flows import project as projects
 from mlp.flows.checkup import target_checks
@@ -46,20 +46,19 @@ _SECOND_THOUGHT_S = 3.0
 class RemoteStage:
     """One stage's job, from its submission to its outputs."""
 
-    def __init__(self, header: Mapping[str, Any], run: RunLayout, stage: environment.Stage) -> None:
+    def __init__(self, header: RunHeader, run: RunLayout, stage: environment.Stage) -> None:
         self._header = header
         self._run = run
         self._stage = stage
-        self._name = str(stage.launch["target"])
-        self._target = with_gpus(
-            KubernetesTarget.model_validate(header["targets"][self._name]), stage.launch.get("gpus")
-        )
-        self._project = projects.load(run.project, env=header["env"], settings=header["settings"])
+        self._name = stage.launch.target
+        section = header.launching.targets[self._name]
+        self._target = with_gpus(KubernetesTarget.model_validate(section), stage.launch.gpus)
+        self._project = projects.load(run.project, env=header.env, settings=header.settings)
         self._place = submission.JobPlace.of(data.root(run.project) or run.project, Path.cwd())
         self._cluster = Cluster(self._target.context, self._target.namespace)
         self._masker = Masker(os.environ)
         self._marker = run.job(stage.stage_run_id)
-        self._life = f"{header['pid']} {header['started']}"
+        self._life = f"{header.pid} {header.started}"
         self._made: Submitted | None = None
         self._complete = False
 
@@ -86,13 +85,13 @@ class RemoteStage:
                 self._note(f"interrupted before {self._stage.name} was submitted")
                 return 128 + signal.SIGINT
             return self._interrupted(self._made)
-        if self._header.get("detach"):
+        if self._header.launching.detach:
             return self._detach(submitted)
         following = JobFollowing(
             self._cluster, submitted.spec, self._target, self._name, self._note
         )
         try:
-            state = following.until_it_ends(all_nodes=bool(self._header.get("show_all_ranks")))
+            state = following.until_it_ends(all_nodes=self._header.launching.show_all_ranks)
         except KeyboardInterrupt:
             return self._interrupted(submitted)
         if state.phase == Phase.COMPLETE:
@@ -106,7 +105,7 @@ class RemoteStage:
 
     def _submit(self) -> Submitted:
         self._mark()
-        attached = self._header.get("attach")
+        attached = self._header.launching.attach
         if attached:
             found = cluster.get_job(self._cluster, attached)
             submitted = Submitted(cluster.spec_of(found), found["metadata"]["uid"], False)
@@ -150,7 +149,7 @@ class RemoteStage:
                 spec,
                 self._target,
                 launching.user(),
-                anew=bool(self._header.get("force")),
+                anew=self._header.launching.force,
             )
             self._mark(self._made.spec.name)
         self._tell_of_others(self._made)
@@ -158,9 +157,9 @@ class RemoteStage:
 
     def _check_again(self) -> Sequence[Check]:
         """What was right when the run began may have changed while other stages ran."""
-        if time.time() - float(self._header.get("checked", 0)) < _FRESH_S:
+        if time.time() - self._header.launching.checked < _FRESH_S:
             return ()
-        nodes = self._stage.launch.get("nodes", 1)
+        nodes = self._stage.launch.nodes
         return target_checks.require(self._project, self._name, self._target, nodes)
 
     def _tell_of_others(self, made: Submitted) -> None:
@@ -314,7 +313,7 @@ def main() -> int:
     stage = environment.stage()
     assert stage is not None, "started by the stage shell only"
     run = RunLayout(Path(stage.run_dir))
-    header = json.loads(run.header.read_text(encoding="utf-8"))
+    header = RunHeader.from_json(run.header.read_text(encoding="utf-8"))
     try:
         return RemoteStage(header, run, stage).run()
     except KeyboardInterrupt:

@@ -9,7 +9,6 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from mlp.adapters import bundle, cluster, data, git
 from mlp.adapters.base import statefile
@@ -18,9 +17,11 @@ from mlp.adapters.cluster import Cluster, ExistsError, Object, Phase
 from mlp.core.errors import ConfigurationError, RemoteError
 from mlp.core.launch import job_spec as jobs
 from mlp.core.launch.job_spec import JobSpec
+from mlp.core.launch.launch import Launch
 from mlp.core.launch.manifests import job as job_manifest
 from mlp.core.launch.manifests import service as service_manifest
 from mlp.core.launch.targets_section import KubernetesTarget
+from mlp.core.runs.run_header import RunHeader
 
 _TRIES = 3
 
@@ -85,11 +86,11 @@ def describe(
     place: JobPlace,
     shipment: Shipment,
     target: KubernetesTarget,
-    header: Mapping[str, Any],
+    header: RunHeader,
     stage: str,
-    launch: Mapping[str, Any],
+    launch: Launch,
 ) -> JobSpec:
-    """The stage as a job. `header` is the run's, `launch` the stage's section of mlp.yaml."""
+    """The stage as a job of the run with that header."""
     commands = shipment.commands
     workdir = os.path.relpath(place.workdir, place.top)
     identity = {
@@ -97,33 +98,29 @@ def describe(
         "inputs": dict(shipment.inputs.tracked),
         "commands": commands,
         "workdir": workdir,
-        "launch": dict(launch),
+        "launch": launch.to_dict(),
         "target": target.model_dump(mode="json"),
     }
     return JobSpec(
-        name=jobs.job_name(header["project"], stage, identity),
-        project=header["project"],
+        name=jobs.job_name(header.project, stage, identity),
+        project=header.project,
         stage=stage,
         commands=commands,
         workdir=workdir,
         root=os.path.relpath(place.root, place.top),
-        nodes=launch.get("nodes", 1),
-        processes_per_node=launch.get("processes_per_node", 1),
-        strategy=launch.get("strategy", "single"),
-        max_restarts=launch.get("max_restarts", 0),
-        log_all_ranks=launch.get("log_all_ranks", False),
+        launch=launch,
         inputs=tuple(sorted(shipment.inputs.tracked)),
         bundle=shipment.bundle.digest,
         image=target.image,
-        run_id=header["run_id"],
-        experiment=header["experiment"],
+        run_id=header.run_id,
+        experiment=header.experiment,
         remote=shipment.remote,
         states=states(place.root, stage, shipment.inputs),
         rendezvous_timeout=target.rendezvous_timeout,
         storage_patience=target.storage_patience,
         checkpoints=_checkpoints(target, shipment.remote),
         tracking_uri=_without_login(target.tracking_uri),
-        show_all_ranks=bool(header.get("show_all_ranks")),
+        show_all_ranks=header.launching.show_all_ranks,
     )
 
 
@@ -150,9 +147,10 @@ def plan_text(spec: JobSpec, shipment: Shipment, target: str) -> str:
     """What is going to be made and sent, for people."""
     bundle = shipment.bundle
     biggest = ", ".join(f"{name} {size / 1e3:.1f} kB" for name, size in bundle.largest[:3])
-    gang = f"{spec.nodes} nodes x {spec.processes_per_node} processes, {spec.strategy}"
+    launch = spec.launch
+    gang = f"{launch.nodes} nodes x {launch.processes_per_node} processes, {launch.strategy}"
     lines = [
-        f"{spec.stage} on {target}: {gang if spec.world_size > 1 else '1 process'}",
+        f"{spec.stage} on {target}: {gang if launch.world_size > 1 else '1 process'}",
         f"  image  {spec.image}",
         f"  code   {bundle.files} files, {bundle.size / 1e3:.1f} kB packed (biggest: {biggest})",
     ]
@@ -244,7 +242,7 @@ def submit(
             made = found
         uid = made["metadata"]["uid"]
         theirs = cluster.spec_of(made)
-        if theirs.nodes > 1:
+        if theirs.launch.nodes > 1:
             cluster.create_service(connection, service_manifest(theirs, target, uid))
         return Submitted(theirs, uid, theirs.run_id != spec.run_id)
     raise RemoteError(f"job {spec.name} keeps appearing and going", fix="try again")

@@ -11,7 +11,7 @@ from mlp.adapters.data import NewRemote
 from mlp.core import config
 from mlp.core.errors import ConfigurationError, UsageError
 from mlp.core.launch import image
-from mlp.core.runs.environment import LOCAL
+from mlp.core.launch.launch import LOCAL
 from mlp.flows.launch import target_services
 from mlp.flows.launch.target_choosing import Chosen, Looking
 from mlp.flows.launch.target_proposals import Choices, Choose, Proposal, WantedTarget

@@ -1,12 +1,12 @@
 """Which stage trains, and how it is launched."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from mlp.adapters import data
 from mlp.core.errors import UsageError
+from mlp.core.launch.launch import LOCAL
+from mlp.core.launch.launch_section import LaunchSection
 from mlp.core.nearest import did_you_mean
-from mlp.core.runs.environment import LOCAL
 from mlp.flows.project import Project
 
 _USUAL_NAME = "train"
@@ -37,18 +37,20 @@ def stage(project: Project, named: str | None) -> str:
 
 def on_target(
     project: Project, stages: Sequence[str], target: str | None
-) -> Mapping[str, Mapping[str, Any]]:
+) -> Mapping[str, LaunchSection]:
     """What `--target` says of the stages named, or of all."""
     if target is None:
         return {}
-    return launches(stages or [state.name for state in data.stages(project.root)], target=target)
+    said = LaunchSection(target=target)
+    return launches(stages or [state.name for state in data.stages(project.root)], said)
 
 
-def launches(stages: Sequence[str], **given: object) -> Mapping[str, Mapping[str, Any]]:
-    """What the command line says on how `stages` are launched, by stage; None is nothing said."""
-    over = {name: value for name, value in given.items() if value is not None}
-    if over.get("gpus"):
-        over.setdefault("processes_per_node", over["gpus"])
-    if over.get("target") == LOCAL:  # which is one machine, whatever mlp.yaml has
-        over.setdefault("nodes", 1)
-    return dict.fromkeys(stages, over) if over else {}
+def launches(stages: Sequence[str], said: LaunchSection) -> Mapping[str, LaunchSection]:
+    """What the command line says on how `stages` are launched, by stage."""
+    over = {}
+    if said.gpus and said.processes_per_node is None:
+        over["processes_per_node"] = said.gpus
+    if said.target == LOCAL and said.nodes is None:  # which is one machine, whatever mlp.yaml has
+        over["nodes"] = 1
+    nothing = said == LaunchSection()
+    return {} if nothing else dict.fromkeys(stages, said.model_copy(update=over))

@@ -9,8 +9,8 @@ from typing import Any
 
 from mlp.adapters import data, params, tracking
 from mlp.core.errors import UsageError
+from mlp.core.launch.launch import LOCAL
 from mlp.core.nearest import did_you_mean
-from mlp.core.runs.environment import LOCAL
 from mlp.core.runs.pipeline import flatten
 from mlp.flows import project as projects
 

@@ -1,11 +1,10 @@
 """The record of one run as it goes on: its directory, its events, and the recorder beside it."""
 
-import json
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +17,7 @@ from mlp.core.layout import Layout, RunLayout
 from mlp.core.patience import waiting_for
 from mlp.core.runs import environment, tracking_uri
 from mlp.core.runs.identity import new_run_id
+from mlp.core.runs.run_header import RunHeader, RunLaunch
 from mlp.core.secrets import Masker, mask_urls
 from mlp.flows.project import Project
 
@@ -104,13 +104,13 @@ def _busy(layout: Layout) -> ConfigurationError:
 @contextmanager
 def started(
     project: Project,
-    launch: Mapping[str, Any],
+    launching: RunLaunch,
     command_line: Sequence[str],
     continues: str | None = None,
 ) -> Iterator[Recording]:
     """Record a run for the block: its directory exists, its recorder runs, and it is alive.
 
-    `launch` is what the header says of how stages are started; `continues` an earlier run's id.
+    `launching` is how its stages are started; `continues` an earlier run's id.
     """
     layout = project.layout
     earlier = undelivered(layout)
@@ -122,7 +122,7 @@ def started(
     layout.lock.write_text(f"{run.run_id} {os.getpid()}\n", encoding="utf-8")
     with lock.held(run.alive):
         # Only now: whoever delivers takes a run with a header that is not alive for a dead one.
-        _write_header(run, project, uri, mlflow_id, launch, command_line)
+        _write_header(run, project, uri, mlflow_id, launching, command_line)
         recording = Recording(
             run,
             uri,
@@ -191,10 +191,15 @@ def wait(recording: Recording, seconds: float) -> Delivered:
 
 def _earlier_failure(recording: Recording) -> str:
     """Why an earlier run could not be delivered to the same address, "" if none is left."""
-    address = header(recording.run).get("tracking_uri")
+    address = _address(recording.run)
     runs = [run for run in map(RunLayout, recording.earlier) if run.path.is_dir()]
-    reasons = [delivery(r).reason for r in runs if header(r).get("tracking_uri") == address]
+    reasons = [delivery(run).reason for run in runs if _address(run) == address]
     return next(filter(None, reasons), "")
+
+
+def _address(run: RunLayout) -> str | None:
+    written = header(run)
+    return written.tracking_uri if written else None
 
 
 def delivery(run: RunLayout) -> Delivered:
@@ -205,9 +210,12 @@ def delivery(run: RunLayout) -> Delivered:
     )
 
 
-def header(run: RunLayout) -> dict[str, Any]:
-    """What was written down at the run's start; {} where a crash left none."""
-    return statefile.read(run.header)
+def header(run: RunLayout) -> RunHeader | None:
+    """What was written down at the run's start; None where a crash left none."""
+    try:
+        return RunHeader.from_json(run.header.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
 
 
 def undelivered(layout: Layout) -> list[Path]:
@@ -255,23 +263,23 @@ def _write_header(
     project: Project,
     uri: str,
     mlflow_id: str | None,
-    launch: Mapping[str, Any],
+    launching: RunLaunch,
     command_line: Sequence[str],
 ) -> None:
-    data = {
-        "run_id": run.run_id,
-        "project": project.config.project,
-        "experiment": project.config.experiment,
-        "tracking_uri": mask_urls(tracking_uri.relative(uri, project.root)),
-        "mlflow_id": mlflow_id,
-        "env": project.env,
-        "settings": list(project.settings),
-        "command_line": list(command_line),
-        "started": time.time(),
-        "pid": os.getpid(),
-        **launch,
-    }
-    statefile.replace(run.header, Masker(os.environ).text(json.dumps(data)))
+    written = RunHeader(
+        run_id=run.run_id,
+        experiment=project.config.experiment,
+        tracking_uri=mask_urls(tracking_uri.relative(uri, project.root)),
+        project=project.config.project,
+        mlflow_id=mlflow_id,
+        env=project.env,
+        settings=tuple(project.settings),
+        command_line=tuple(command_line),
+        started=time.time(),
+        pid=os.getpid(),
+        launching=launching,
+    )
+    statefile.replace(run.header, Masker(os.environ).text(written.to_json()))
 
 
 def _reopen(run: RunLayout) -> None:

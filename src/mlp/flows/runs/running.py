@@ -105,8 +105,8 @@ def plan(project: Project, request: RunRequest) -> RunPlan:
 def _plan(project: Project, request: RunRequest, overrides: Sequence[Override]) -> RunPlan:
     with data.opened(project.root):  # DVC's files are read once for all that follows
         stages = data.plan(project.root, request.targets, force=request.force, pull=request.pull)
-        launch = launching.resolve(project, request)
-        jobs = launching.planned_jobs(project, launch.header, [s.name for s in stages if s.runs])
+        launch = launching.resolve(project, request).launching
+        jobs = launching.planned_jobs(project, launch, [s.name for s in stages if s.runs])
     return RunPlan(stages, overrides, jobs)
 
 
@@ -133,7 +133,7 @@ def execute(project: Project, request: RunRequest, observer: Observer) -> RunRes
             total = 1 if request.attach else count()
             launch = launching.checked(project, request, launching.resolve(project, request))
             with recording.started(
-                project, launch.header, request.command_line, launch.continues
+                project, launch.launching, request.command_line, launch.continues
             ) as record:
                 overrides = changed[1] if changed is not None else ()
                 run = _Run(project, request, launch, record, observer, overrides, total)
@@ -155,7 +155,7 @@ class _Run:
         self,
         project: Project,
         request: RunRequest,
-        launch: launching.StageLaunch,
+        launch: launching.Resolved,
         record: Recording,
         observer: Observer,
         overrides: Sequence[Override],
@@ -182,7 +182,9 @@ class _Run:
             self._record.run_id,
             targets=self._request.targets,
             overrides=self._request.overrides,
-            launches=self._launch.launches,
+            launches={
+                name: each.to_dict() for name, each in self._launch.launching.launches.items()
+            },
             command_line=self._request.command_line,
             params=params.read(self._project.root / "params.yaml"),
         )

@@ -77,5 +77,6 @@ def _at_work(runs: Sequence[RunLayout]) -> bool:
 def _by_env(runs: Sequence[RunLayout]) -> dict[str | None, list[RunLayout]]:
     found: dict[str | None, list[RunLayout]] = defaultdict(list)
     for run in runs:
-        found[recording.header(run).get("env")].append(run)
+        header = recording.header(run)
+        found[header.env if header else None].append(run)
     return found

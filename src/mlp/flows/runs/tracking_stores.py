@@ -63,10 +63,8 @@ def others(project: Project, uri: str | None = None) -> list[OtherStore]:
     for path in project.layout.runs.glob("*/run.json"):
         run = RunLayout(path.parent)
         header = recording.header(run)
-        store = header.get("tracking_uri")
-        if store and store != own:
-            at = float(header.get("started", 0.0))
-            runs[store, header.get("env")].append((at, run.run_id))
+        if header and header.tracking_uri and header.tracking_uri != own:
+            runs[header.tracking_uri, header.env].append((header.started, run.run_id))
     newest_first = sorted(runs.items(), key=lambda entry: max(entry[1]), reverse=True)
     return [
         OtherStore(

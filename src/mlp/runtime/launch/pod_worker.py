@@ -52,7 +52,7 @@ class PodWorker:
 
     def run(self) -> int:
         """Returns the container's exit code."""
-        if self._node == 0 or self._spec.log_all_ranks:
+        if self._node == 0 or self._spec.launch.log_all_ranks:
             self._record = PodRecord(self._spec, self._run)
         try:
             return self._run_command()
@@ -85,7 +85,7 @@ class PodWorker:
 
     def _meet(self) -> None:
         """Keep a connection between node 0 and each other one. Raises TimeoutError."""
-        if self._spec.nodes == 1:
+        if self._spec.launch.nodes == 1:
             return
         if self._node == 0:
             self._line = FinishLine(jobs.FINISH_PORT, _end_command)
@@ -96,8 +96,8 @@ class PodWorker:
 
     def _until_it_ends(self) -> int:
         """The command's exit code, after the restarts that it may have."""
-        alone = self._spec.world_size == 1
-        for _ in range(self._spec.max_restarts + 1 if alone else 1):
+        alone = self._spec.launch.world_size == 1
+        for _ in range(self._spec.launch.max_restarts + 1 if alone else 1):
             code = run_teed(
                 self._command_line(),
                 self._environment(),
@@ -117,19 +117,19 @@ class PodWorker:
         # DVC starts each command of a stage in a shell of its own.
         text = " && ".join(f"/bin/sh -c {shlex.quote(c)}" for c in spec.commands)
         text = spec.commands[0] if len(spec.commands) == 1 else text
-        if spec.world_size == 1:
+        if spec.launch.world_size == 1:
             return stage_command.in_shell(text, "/bin/sh")
-        launch = {**spec.launch, "show_all_ranks": spec.show_all_ranks}
-        if spec.nodes == 1:
-            return stage_command.in_gang(text, "/bin/sh", launch, sys.executable)
+        how = (text, "/bin/sh", spec.launch, sys.executable)
+        if spec.launch.nodes == 1:
+            return stage_command.in_gang(*how, show_all_ranks=spec.show_all_ranks)
         rendezvous = [
-            f"--nnodes={spec.nodes}",
+            f"--nnodes={spec.launch.nodes}",
             "--rdzv-backend=c10d",
             f"--rdzv-endpoint={_address(spec)}:{jobs.RENDEZVOUS_PORT}",
             f"--rdzv-id={spec.name}",
             f"--rdzv-conf=is_host={self._node == 0},join_timeout={spec.rendezvous_timeout}",
         ]
-        return stage_command.in_gang(text, "/bin/sh", launch, sys.executable, rendezvous)
+        return stage_command.in_gang(*how, rendezvous, show_all_ranks=spec.show_all_ranks)
 
     def _environment(self) -> dict[str, str]:
         spec = self._spec
@@ -157,7 +157,7 @@ class PodWorker:
             Tag.POD: os.environ.get("MLP_POD", ""),
             Tag.NODE: os.environ.get("MLP_NODE", ""),
             Tag.IMAGE: self._spec.image,
-            Tag.WORLD_SIZE: str(self._spec.world_size),
+            Tag.WORLD_SIZE: str(self._spec.launch.world_size),
         }
         self._journal.record("tags", self._stage_run, values=tags)
 

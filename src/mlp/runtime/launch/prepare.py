@@ -13,6 +13,7 @@ from mlp.adapters import bundle, data
 from mlp.core.errors import MlpError, RemoteError, from_os_error
 from mlp.core.launch import job_spec as jobs
 from mlp.core.launch.job_spec import JobSpec
+from mlp.core.runs.run_header import RunHeader
 from mlp.runtime.launch import pod
 
 
@@ -47,13 +48,8 @@ def _write_header(spec: JobSpec) -> None:
     """What the recorder reads, as `mlp run` writes it for a run of its own."""
     layout = pod.run_layout(spec)
     layout.events.mkdir(parents=True, exist_ok=True)
-    header = {
-        "run_id": spec.run_id,
-        "experiment": spec.experiment,
-        "tracking_uri": spec.tracking_uri,
-        "joins": True,
-    }
-    layout.header.write_text(json.dumps(header), encoding="utf-8")
+    header = RunHeader(spec.run_id, spec.experiment, spec.tracking_uri, joins=True)
+    layout.header.write_text(header.to_json(), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -5,12 +5,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mlp.adapters.base import event_file, statefile
+from mlp.adapters.base import event_file
 from mlp.adapters.tracking.store import EventStore
 from mlp.core.errors import UsageError
 from mlp.core.layout import RunLayout
 from mlp.core.runs import environment
 from mlp.core.runs.events import Event
+from mlp.core.runs.run_header import RunHeader
 from mlp.core.secrets import Masker
 
 
@@ -35,7 +36,7 @@ def make(store_uri: str, artifact_uri: str | None = None, **_: Any) -> EventStor
         stage=stage.name,
         directory=layout.path,
         real_uri=os.environ[environment.TRACKING_URI],
-        experiment=str(statefile.read(layout.header).get("experiment", "Default")),
+        experiment=RunHeader.from_json(layout.header.read_text(encoding="utf-8")).experiment,
         record=event_file.EventFile(str(layout.events), Masker(os.environ).text).record,
         recorded=recorded,
         prefix=environment.rank_prefix(stage),

@@ -23,6 +23,7 @@ from mlp.core.errors import ConfigurationError, MlpError, RemoteError, from_os_e
 from mlp.core.layout import RunLayout
 from mlp.core.runs import environment, tracking_uri
 from mlp.core.runs.events import Event
+from mlp.core.runs.run_header import RunHeader
 from mlp.core.secrets import MASK, Masker, mask_urls
 
 if TYPE_CHECKING:
@@ -148,17 +149,17 @@ def _let_start(run: RunLayout) -> None:
 def _connect(run: RunLayout, progress: DeliveryProgress) -> "Delivery":
     from mlp.adapters.tracking import Delivery
 
-    header = json.loads(run.header.read_text(encoding="utf-8"))
-    uri = _tracking_uri(header["tracking_uri"], run)
+    header = RunHeader.from_json(run.header.read_text(encoding="utf-8"))
+    uri = _tracking_uri(header.tracking_uri, run)
     # The first recorder of a project makes its experiment; two at once would both try.
     with lock.held(run.path.parent / "connect.lock", wait=True):
         return Delivery(
             uri,
-            header["experiment"],
+            header.experiment,
             run.path,
             progress.ids,
-            header.get("mlflow_id"),
-            joins=bool(header.get("joins")),
+            header.mlflow_id,
+            joins=header.joins,
         )
 
 
@@ -178,8 +179,10 @@ def _deliver(run: RunLayout, progress: DeliveryProgress, connect: "Callable[[], 
     return moved
 
 
-def _tracking_uri(recorded: str, run: RunLayout) -> str:
+def _tracking_uri(recorded: str | None, run: RunLayout) -> str:
     """The run's address; where it holds a secret, that is handed over in the environment only."""
+    if recorded is None:
+        raise ConfigurationError("the run has no address to be delivered to")
     if MASK not in recorded:
         return tracking_uri.absolute(recorded, run.project)
     given = os.environ.get(environment.TRACKING_URI, "")

@@ -6,21 +6,20 @@ is the command's. DVC stays in charge of everything else. Run as a script under 
 starts in about 25 ms because it imports no installed package.
 """
 
-import json
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 if __name__ == "__main__":
     package = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
     sys.path.insert(0, os.path.dirname(package))
 
 from mlp.adapters.base.event_file import EventFile
+from mlp.core.launch.launch import Launch, launch_of
 from mlp.core.runs import environment
-from mlp.core.runs.environment import LOCAL
 from mlp.core.runs.identity import stage_run_id
+from mlp.core.runs.run_header import RunHeader
 from mlp.core.secrets import Masker
 from mlp.runtime.runs.output import run_teed
 from mlp.runtime.runs.stage_command import in_gang, in_shell, variables
@@ -36,7 +35,8 @@ def main(arguments: Sequence[str]) -> int:
     run_id, run_dir = os.environ[environment.RUN_ID], os.environ[environment.RUN_DIR]
     stage = os.environ["DVC_STAGE"]
     stage_run = stage_run_id(run_id, stage)
-    launch = _launch(run_dir, stage)
+    header = _header(run_dir)
+    launch = launch_of(header.launching.launches, stage) or Launch()
     masker = Masker(os.environ)
     journal = EventFile(f"{run_dir}/events", masker.text)
 
@@ -44,12 +44,13 @@ def main(arguments: Sequence[str]) -> int:
     log = f"{run_dir}/stages/{stage_run}/log.txt"
     environ = variables(os.environ, stage, stage_run, launch)
     signals: list[int] = []
-    code = run_teed(_command(command, launch), environ, log, masker, signals.append)
+    command_line = _command(command, launch, header.launching.show_all_ranks)
+    code = run_teed(command_line, environ, log, masker, signals.append)
     if code == environment.DETACHED:  # it goes on elsewhere
         return code
     journal.record("command", stage_run, command=command, exit_code=code)
-    here = launch.get("target", LOCAL) == LOCAL  # what launches it elsewhere has Ctrl-C in hand
-    if signals and here and code != 0 and code not in _KILLED:
+    # What launches it elsewhere has Ctrl-C in hand.
+    if signals and launch.is_local and code != 0 and code not in _KILLED:
         code = 128 + signals[0]
     journal.record("file", stage_run, path=log, to="logs")
     status = "FINISHED" if code == 0 else "KILLED" if code in _KILLED else "FAILED"
@@ -60,24 +61,20 @@ def main(arguments: Sequence[str]) -> int:
 _KILLED = tuple(128 + s for s in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL, signal.SIGHUP))
 
 
-def _launch(run_dir: str, stage: str) -> dict[str, Any]:
-    """The `launch` section of mlp.yaml for this stage, {} where mlp does not launch it."""
+def _header(run_dir: str) -> RunHeader:
     with open(f"{run_dir}/run.json", encoding="utf-8") as file:
-        launches: dict[str, dict[str, Any]] = json.load(file)["launch"]
-    # As pipeline.launch_of has it, whose module takes too long to import here.
-    name = stage.rpartition(":")[2]
-    return launches.get(stage) or launches.get(name) or launches.get(name.partition("@")[0]) or {}
+        return RunHeader.from_json(file.read())
 
 
-def _command(command: str, launch: Mapping[str, Any]) -> list[str]:
+def _command(command: str, launch: Launch, show_all_ranks: bool) -> list[str]:
     """What is started in place of `command`: on a target, what launches it there."""
     python = os.environ["MLP_PYTHON"]
-    if launch.get("target", LOCAL) != LOCAL:
+    if not launch.is_local:
         return [python, "-m", "mlp.flows.launch.remote_stage", command]
     shell = os.environ.get(environment.USER_SHELL) or "/bin/sh"
-    if launch.get("processes_per_node", 1) == 1:
+    if launch.processes_per_node == 1:
         return in_shell(command, shell)
-    return in_gang(command, shell, launch, python)
+    return in_gang(command, shell, launch, python, show_all_ranks=show_all_ranks)
 
 
 if __name__ == "__main__":
