@@ -74,6 +74,12 @@ class Store:
         document = {"project": "demo", "model": {"name": self.model, **model}}
         (self.root / "mlp.yaml").write_text(yaml.safe_dump(document))
 
+    @property
+    def settings(self) -> list[str]:
+        """What is laid over mlp.yaml: the model's name, and the gates that are asked."""
+        chosen = [f"model.gates.{alias}={list(names)}" for alias, names in self.asked.items()]
+        return [f"model.name={self.model}", *chosen]
+
     def ask(self, **gates: Sequence[str]) -> None:
         """Choose the gates before each alias, by its name: those that a test is about."""
         self.asked = gates
@@ -131,9 +137,7 @@ class Store:
 
     def mlp(self, *arguments: str) -> Done:
         """`mlp models ARGUMENTS` in this process and the project's folder."""
-        chosen = {f"model.gates.{alias}": list(names) for alias, names in self.asked.items()}
-        settings = {"model.name": self.model, **chosen}
-        given = [part for key, value in settings.items() for part in ("--config", f"{key}={value}")]
+        given = [part for setting in self.settings for part in ("--config", setting)]
         return called(self.root, "models", *arguments, *given)
 
     def ok(self, *arguments: str) -> Any:

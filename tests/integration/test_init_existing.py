@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from mlp.adapters.tracking.client import client
 from mlp.cli.main import call
 from mlp.core import config
+from mlp.flows import project as projects
 
 PIPELINE = "stages:\n  {stage}:\n    cmd: echo hello > out.txt\n    outs: [out.txt]\n"
 
@@ -47,7 +49,9 @@ def test_the_runs_of_an_adopted_repository_are_nothing_for_git_to_list(repositor
     with_pipeline(repository)
     assert call(["init", "--existing"]) == 0
     git("add", "mlp.yaml", cwd=repository)
-    assert call(["runs", "list"]) == 0  # which makes the store
+    assert call(["runs", "list"]) == 0
+    assert not (repository / ".mlp" / "mlflow.db").exists(), "to look makes nothing"
+    client(projects.load(repository).tracking_uri)  # as whoever delivers the first run
     assert (repository / ".mlp" / "mlflow.db").is_file()
     assert git("status", "--porcelain", cwd=repository) == "A  mlp.yaml\n"
 

@@ -61,14 +61,14 @@ def test_a_target_that_is_none_is_answered_with_those_that_are(remote: Project) 
 
 def test_as_many_processes_as_gpus_unless_said_otherwise(remote: Project) -> None:
     job, service = manifests(remote)
-    assert spec(job)["processes_per_node"] == 4
-    assert spec(job)["nodes"] == 2
+    assert spec(job)["launch"]["processes_per_node"] == 4
+    assert spec(job)["launch"]["nodes"] == 2
     assert service["kind"] == "Service"
     job, _ = manifests(remote, "--gpus", "2")
-    assert spec(job)["processes_per_node"] == 2
+    assert spec(job)["launch"]["processes_per_node"] == 2
     assert "nvidia.com/gpu: '2'" in yaml.safe_dump(job)
     job, _ = manifests(remote, "--processes", "1")
-    assert spec(job)["processes_per_node"] == 1
+    assert spec(job)["launch"]["processes_per_node"] == 1
     assert "nvidia.com/gpu: '4'" in yaml.safe_dump(job)
 
 
@@ -81,9 +81,9 @@ def test_several_processes_are_planned_as_ddp_whatever_the_templates_section_say
         (["--processes", "2"], "1 nodes x 2 processes, ddp"),
         (["--nodes", "2"], "2 nodes x 1 processes, ddp"),
     ):
-        assert spec(manifests(remote, *arguments)[0])["strategy"] == "ddp"
+        assert spec(manifests(remote, *arguments)[0])["launch"]["strategy"] == "ddp"
         assert gang in remote.mlp("train", "--dry-run", *arguments).out
-    assert spec(manifests(remote)[0])["strategy"] == "single"
+    assert spec(manifests(remote)[0])["launch"]["strategy"] == "single"
 
 
 def test_a_strategy_for_one_process_is_refused_for_several(remote: Project) -> None:
@@ -91,7 +91,7 @@ def test_a_strategy_for_one_process_is_refused_for_several(remote: Project) -> N
     assert done.code == 2
     assert "train is launched on 2 node(s)" in done.err
     alone = manifests(remote, "--strategy", "single", "--nodes", "1", "--processes", "1")
-    assert spec(alone[0])["strategy"] == "single"
+    assert spec(alone[0])["launch"]["strategy"] == "single"
 
 
 def test_what_mlp_yaml_has_of_a_matrix_holds_for_each_of_its_stages_on_a_target(

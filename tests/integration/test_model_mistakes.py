@@ -79,7 +79,7 @@ def store(base: Store, request: pytest.FixtureRequest) -> Iterator[Store]:
 
 
 def loaded(store: Store) -> Project:
-    return projects.load(store.root, settings=[f"model.name={store.model}"])
+    return projects.load(store.root, settings=store.settings)
 
 
 # --- rolling back to what never served ----------------------------------------------------------
