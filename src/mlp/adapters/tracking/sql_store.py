@@ -7,6 +7,7 @@ Only where the schema is one that we know: the statements name nine of MLflow's 
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,8 @@ from mlp.core.runs.recorded_run import RunRecord, Tag
 from mlp.core.runs.tracking_uri import file_of
 
 if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
     from mlp.adapters.tracking.mlflow_store import RunQuery
 
 # One statement with its named parameters, and the rows that it gives.
@@ -82,21 +85,26 @@ def _sqlite_revision(file: Path) -> str | None:
 
 @contextmanager
 def _postgresql(uri: str) -> Iterator[Ask | None]:
-    from sqlalchemy import create_engine, inspect, text
-    from sqlalchemy.pool import NullPool
+    from sqlalchemy import text
 
-    engine = create_engine(uri, poolclass=NullPool, connect_args={"connect_timeout": int(_WAIT_S)})
-    with engine.begin() as connection:
+    with _engine(uri).begin() as connection:
 
         def ask(statement: str, values: Mapping[str, Any]) -> Sequence[Any]:
             result = connection.execute(text(statement), values)
             return list(result.all()) if result.returns_rows else ()
 
-        if not inspect(connection).has_table("alembic_version"):
-            yield None
-            return
-        rows = ask("SELECT version_num FROM alembic_version", {})
+        ((table,),) = ask("SELECT to_regclass('alembic_version')", {})
+        rows = ask("SELECT version_num FROM alembic_version", {}) if table else ()
         yield ask if rows and rows[0][0] in KNOWN else None
+
+
+@lru_cache(maxsize=4)
+def _engine(uri: str) -> "Engine":
+    """Connections that are kept: servers ask several times a second."""
+    from sqlalchemy import create_engine
+
+    limit = {"connect_timeout": int(_WAIT_S)}
+    return create_engine(uri, pool_size=1, pool_pre_ping=True, connect_args=limit)
 
 
 class SqlStore:

@@ -54,7 +54,7 @@ class Serve(Section):
     max_waiting: Annotated[int, Field(ge=1)] = 64  # requests in a worker; more are told to retry
     challenger_memory: Memory = "4Gi"  # more, and the challenger is taken out
     drain: Seconds = 30  # from SIGTERM on, for requests under way
-    poll: Annotated[float, Field(gt=0)] = 1.0  # seconds between looks at registry and ledger
+    poll: Annotated[float, Field(gt=0)] = 0.25  # seconds between looks at registry and ledger
     token_env: str | None = None  # a variable with the token that requests have to bring
     cors: tuple[Origin, ...] = ()  # whose pages may ask from a browser; "*" for all
     log: Log | None = "predictions"  # a folder of the project, an absolute one, or s3://…
