@@ -135,7 +135,7 @@ def test_an_image_that_cannot_be_built_leaves_the_folder_and_says_so(
     assert done.code == 3
     assert f"its folder is made: {tmp_path / 'p'}" in done.err
     assert "nobody-made-this" in done.err and "--base" in done.err
-    # What it says to do does it, once that is mended.
+    # What it says to do does it, once that is fixed.
     file = tmp_path / "p" / "Containerfile"
     file.write_text(file.read_text().replace(f"FROM {base}", f"FROM {packaged.image}"))
     command = re.search(r"then: (.*)$", done.err, re.MULTILINE)

@@ -285,8 +285,8 @@ def test_a_deployment_that_was_killed_is_mended_as_the_next_one_says(
     helm.wait()
     refused = released.project.mlp("deploy")
     assert refused.code == 5, refused.err
-    [mend] = [part for part in refused.err.split("`") if part.startswith("helm rollback")]
-    subprocess.run(mend.split(), env=released.project.environ, check=True, capture_output=True)
+    [correct] = [part for part in refused.err.split("`") if part.startswith("helm rollback")]
+    subprocess.run(correct.split(), env=released.project.environ, check=True, capture_output=True)
     assert released.mlp("deploy", "--wait", "--json").document["ready"] >= 2
 
 

@@ -76,7 +76,7 @@ class Sparse(PythonModel):
 
 
 class Raising(PythonModel):
-    """Raises on negative numbers, and returns what is no JSON for zero."""
+    """Raises on negative numbers, and returns what is not JSON for zero."""
 
     def predict(self, context: Any, model_input: pd.DataFrame) -> Any:
         x = model_input["x"]

@@ -158,7 +158,7 @@ def test_a_challenger_that_was_taken_out_is_worse_until_it_gets_a_share_again(
     assert (found.document["outcome"], found.document["because"]) == ("worse", "taken out")
     assert found.document["reason"] == "version 2 was taken out: it hung"
     assert "version 2 was taken out: it hung" in mlp("ab", "status").out
-    assert mlp("ab", "share", "0.2", "--reason", "mended").code == 0
+    assert mlp("ab", "share", "0.2", "--reason", "fixed").code == 0
     assert mlp("ab", "verdict", "--json").document["because"] == "no difference yet"
     state.close()
 
@@ -207,7 +207,7 @@ def test_without_a_challenger_or_with_an_unknown_metric_it_says_what_to_do(
     assert done.code == 3
     assert "did you mean 'f1'" in done.err
     done = mlp("ab", "verdict", "--since", "tomorrow")
-    assert (done.code, "--since 'tomorrow' is no time" in done.err) == (2, True)
+    assert (done.code, "--since 'tomorrow' is not a time" in done.err) == (2, True)
     client = shop.client()
     client.delete_registered_model_alias("m", "challenger")
     with pytest.raises(MlflowException):

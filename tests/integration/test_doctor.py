@@ -279,7 +279,7 @@ def test_people_get_a_line_for_each_check_and_the_count_of_problems(
     assert call(["doctor"]) == 3
     lines = capsys.readouterr().out.splitlines()
     assert any(line.startswith("problem  launch") for line in lines)
-    assert any(line.strip().startswith("fix: mend") for line in lines)
+    assert any(line.strip().startswith("fix: correct") for line in lines)
     assert lines[-1] == "1 problem"
 
 

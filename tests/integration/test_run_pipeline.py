@@ -98,7 +98,7 @@ def test_a_failing_stage_ends_the_run_with_its_last_lines(make_project: Make) ->
     assert stage.data.tags[Tag.OUTCOME] == "failed"
     assert recorded.text(stage, "logs/log.txt") == "almost\nno such column: age\n"
     assert "mlp/provenance.json" in recorded.artifacts(recorded.pipelines[0])
-    # And once it is mended, the next run goes on from there.
+    # And once it is fixed, the next run goes on from there.
     project.write(QUIET)
     assert outcomes(project.mlp("run", "--json").document) == {"prep": "ran", "train": "ran"}
 

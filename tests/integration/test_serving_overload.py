@@ -21,7 +21,7 @@ AT_ONCE = 20
 
 @pytest.fixture(scope="module")
 def here(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> World:
-    """Version 1 is the champion, and does what a request says; version 2 cannot be had."""
+    """Version 1 is the champion, and does what a request says; version 2 cannot be loaded."""
     made = world(tmp_path_factory.mktemp("overload") / "world", shared / "mlflow.db")
     made.register(obeys=True)
     made.register()
@@ -90,7 +90,7 @@ def test_users_of_a_challenger_that_is_not_there_are_logged_as_the_challengers(
     expected = {(user, "1", "challenger" if user in theirs else "champion") for user in users}
     query = "SELECT user_key, version, route FROM predictions WHERE request_id LIKE 'alone-%'"
     assert set(logged(server, query)) == expected
-    assert until(lambda: "challenger 2 cannot be had" in server.said())
+    assert until(lambda: "cannot start the challenger, version 2" in server.said())
 
 
 def test_rows_of_both_are_told_apart_while_the_challenger_is_not_there(here: World) -> None:

@@ -145,4 +145,4 @@ def test_a_host_that_is_not_this_machine_is_refused(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert call(["ui", "--host", "192.0.2.1"]) == 3
-    assert "'192.0.2.1' is no address of this machine" in capsys.readouterr().err
+    assert "'192.0.2.1' is not an address of this machine" in capsys.readouterr().err

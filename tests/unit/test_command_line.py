@@ -84,4 +84,4 @@ def test_what_is_no_text_is_a_wrong_call(
 ) -> None:
     """As `$'\\xff'` comes from a shell: no database and no JSON could keep it."""
     assert call(arguments) == 2
-    assert "\\xff' is no text in UTF-8" in capsys.readouterr().err
+    assert "\\xff' is not UTF-8 text" in capsys.readouterr().err

@@ -131,6 +131,7 @@ HEADERS = st.builds(
         stages=st.lists(TEXT, max_size=2).map(tuple),
         overrides=st.lists(TEXT, max_size=2).map(tuple),
         attach=st.none() | TEXT,
+        checked=st.floats(0, 2e9),
     ),
 )
 

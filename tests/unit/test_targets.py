@@ -439,7 +439,7 @@ def test_a_remote_that_only_this_machine_has_is_a_problem(
         (["check", "local"], 2, "mlp doctor"),
         (["add", "gpu"], 3, "--force"),
         (["add", "local"], 2, "this machine"),
-        (["add", "a.b"], 2, "no name"),
+        (["add", "a.b"], 2, "not a name"),
         (["add", "new"], 5, "cannot reach the cluster"),
         (["add", "new", "--context", "hree"], 3, "did you mean 'here'?"),
     ],

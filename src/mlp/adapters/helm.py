@@ -133,7 +133,7 @@ def _failure(
     if _SCHEMA in said:
         return ConfigurationError(
             "the chart does not know these values",
-            fix="mend deploy.values in mlp.yaml; helm/mlp/values.yaml has those that there are",
+            fix="correct deploy.values in mlp.yaml; helm/mlp/values.yaml has those that there are",
             cause=said,
         )
     fix = ""

@@ -59,7 +59,7 @@ class Builder:
         if last := _failure(command, progress):
             raise ConfigurationError(
                 f"{self.name} could not build {image}",
-                fix="mend what its last lines name: the requirements, build.base or build.flags"
+                fix="correct what its last lines name: the requirements, build.base or build.flags"
                 " in mlp.yaml, or the network",
                 cause=last,
             )

@@ -59,7 +59,7 @@ def write(path: Path, text: str) -> None:
 
 
 def read(path: Path) -> Mapping[str, Any]:
-    """The params, {} where there is no such file or it is no mapping."""
+    """The params, {} where there is no such file or it is not a mapping."""
     from ruamel.yaml import YAML
 
     if not path.is_file():
@@ -92,7 +92,7 @@ def with_section(text: str, above: str, name: str, section: Mapping[str, Any] | 
         document[above] = {}
     parent = document.get(above) if isinstance(document, dict) else None
     if not isinstance(parent, dict):
-        raise ConfigurationError(f"`{above}` is no mapping: it cannot hold {name!r}")
+        raise ConfigurationError(f"`{above}` is not a mapping, and cannot hold {name!r}")
     # By way of text: "no" keeps its quotes, which only YAML 1.1 needs.
     parent[name] = yaml.load(json.dumps(section, ensure_ascii=False))
     out = io.StringIO()

@@ -31,7 +31,7 @@ _GROUPS = {
         "ui": "Open MLflow's pages on this project's runs.",
     },
     "models": {
-        "models": "Register versions of the model, promote them, go back, tell how it came.",
+        "models": "Register, promote and roll back model versions, and show their history.",
     },
     "production": {
         "serve": "Serve the model, with a challenger beside the champion.",
@@ -127,7 +127,7 @@ def _refuse_what_is_no_text(arguments: list[str]) -> None:
         try:
             argument.encode()
         except UnicodeEncodeError as e:
-            raise click.UsageError(f"{os.fsencode(argument)!r} is no text in UTF-8") from e
+            raise click.UsageError(f"{os.fsencode(argument)!r} is not UTF-8 text") from e
 
 
 def _report(error: MlpError | OSError, traceback: bool) -> int:

@@ -1,4 +1,4 @@
-"""`mlp models`: versions of the project's model, which of them serves, and how that came."""
+"""`mlp models`: register, promote, roll back and archive versions of the project's model."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ _reason = click.option("--reason", default="", help="Why; it is kept in the ledg
 
 @click.group(context_settings=_HELP)
 def command() -> None:
-    """Register versions of the project's model, promote them, go back, and tell how it came."""
+    """Register, promote and roll back versions of the model, and show their history."""
 
 
 @command.command(context_settings=_HELP)

@@ -159,7 +159,7 @@ def _message(model: type[BaseModel], error: Any, place: str) -> str:
         return f"{place}: key {key!r} is missing"
     value = error["input"]
     if error["type"] == "invalid_key":
-        return f"{place}: YAML reads a key here as {value!r}, which is no text: put it in quotes"
+        return f"{place}: YAML reads a key here as {value!r}, which is not text: put it in quotes"
     if error["type"] == "literal_error":
         allowed = _literals(str(error["ctx"]["expected"]))
         near = did_you_mean(str(value), allowed)
@@ -196,5 +196,5 @@ def _without_none(annotation: Any) -> Any:
 def _refused(mistakes: Sequence[str]) -> ConfigurationError:
     count = "a mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
     return ConfigurationError(
-        f"mlp.yaml has {count}", cause="\n".join(mistakes), fix="mend the lines above"
+        f"mlp.yaml has {count}", cause="\n".join(mistakes), fix="correct the lines above"
     )

@@ -135,7 +135,7 @@ def _call(command: list[str | Path], folder: Path) -> None:
     if done.returncode != 0:
         raise ConfigurationError(
             "an environment with the model's requirements cannot be made",
-            fix="mend its requirements, or the access to the package index",
+            fix="correct its requirements, or the access to the package index",
             cause=Masker(os.environ).text(done.stderr.strip())[-_LAST_CHARACTERS:],
         )
 

@@ -61,7 +61,7 @@ def _yaml_message(error: Exception) -> str:
 def _yaml_fix(message: str) -> str:
     if "dvc.lock" in message:
         return "git checkout dvc.lock   (or remove it: the next run writes it again)"
-    return "mend the file; `dvc stage list` checks it"
+    return "correct the file; `dvc stage list` checks it"
 
 
 def chain(error: BaseException | None) -> str:

@@ -79,11 +79,11 @@ def locked(path: Path) -> Iterator[None]:
         from dvc.repo import lock_repo
 
         with lock_repo(repo):
-            _mend_files_in_use(repo)
+            _repair_files_in_use(repo)
             yield
 
 
-def _mend_files_in_use(repo: "Repo") -> None:
+def _repair_files_in_use(repo: "Repo") -> None:
     """Remove DVC's list of files in use where a kill left half of it: DVC would refuse for ever."""
     from dvc.lock import make_lock
     from dvc.rwlock import RWLOCK_FILE, RWLOCK_LOCK

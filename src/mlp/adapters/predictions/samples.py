@@ -27,7 +27,7 @@ def samples(
 
     request_id, row, version, route, user_key (None without one), time (seconds, epoch), latency_ms,
     failed (bool), prediction and label (texts; None without one), prediction_number and
-    label_number (NaN where the text is no number), probability (of the second of two classes, or
+    label_number (NaN where the text is not a number), probability (of the second of two classes, or
     of the only one; NaN otherwise), probabilities (an array for each row, or None). `since`,
     `until`: seconds since the epoch; `routes`: all unless given; `prediction`, `probability`: the
     columns that hold them where an answer has several. All rows are in memory then.

@@ -20,8 +20,9 @@ class Refusal(Exception):  # noqa: N818 - an answer of the protocol, not a malfu
     """Any other answer: its status, body, and content type, as MLflow's server gives them.
 
     `by_model` says that the model itself failed on a request that could be read: MLflow answers
-    that with a 400 too, or with a 500 where what the model returned is no JSON. A request that does
-    not fit the model can look so as well; one that another version answers was the model's fault.
+    that with a 400 too, or with a 500 where what the model returned is not JSON. A request that
+    does not fit the model can look so as well; one that another version answers was the model's
+    fault.
     """
 
     def __init__(

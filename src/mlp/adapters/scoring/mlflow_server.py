@@ -110,7 +110,7 @@ def _unreadable(error: Exception) -> Refusal:
 
 
 def _while_writing(error: Exception) -> bool:
-    """Whether the answer was being written, so that it is the model's that is no JSON."""
+    """Whether the answer was being written, so that it is the model's that is not JSON."""
     names = {frame.f_code.co_name for frame, _ in traceback.walk_tb(error.__traceback__)}
     return bool(names & {"predictions_to_json", "unwrapped_predictions_to_json"})
 

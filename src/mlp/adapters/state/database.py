@@ -167,7 +167,7 @@ def _entry(row: Mapping[str, Any]) -> LedgerEntry:
 
 
 def _finite(value: Any) -> Any:
-    """`value` as JSON can hold it: a metric that is no number as its name."""
+    """`value` as JSON can hold it: a metric that is not a number as its name."""
     if isinstance(value, Mapping):
         return {str(key): _finite(inner) for key, inner in value.items()}
     if isinstance(value, float) and not math.isfinite(value):

@@ -262,7 +262,7 @@ def _numbers(values: Mapping[str, Any]) -> Iterable[tuple[str, float]]:
         try:
             yield name, float(value)
         except (TypeError, ValueError):
-            _log.warning("not delivered: metric %s: %r is no number", name, value)
+            _log.warning("not delivered: metric %s: %r is not a number", name, value)
 
 
 def _chunks(items: Sequence[Any], size: int) -> Iterable[list[Any]]:

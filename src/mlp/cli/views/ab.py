@@ -23,7 +23,7 @@ def moment(text: str) -> float:
         return datetime.fromisoformat(text).timestamp()
     except ValueError as e:
         raise UsageError(
-            f"--since {text!r} is no time", fix="--since 2026-11-25T08:00, or --since 7d"
+            f"--since {text!r} is not a time", fix="--since 2026-11-25T08:00, or --since 7d"
         ) from e
 
 

@@ -77,7 +77,7 @@ def parse(text: str) -> tuple[float, ...]:
     try:
         shares = tuple(float(part) / 100 for part in text.split(","))
     except ValueError as e:
-        raise UsageError(f"--steps {text!r} is no list of percentages", fix=fix) from e
+        raise UsageError(f"--steps {text!r} is not a list of percentages", fix=fix) from e
     rising = all(a < b for a, b in zip((0.0, *shares), shares, strict=False))
     if not rising or not all(0 < share <= 1 for share in shares):
         raise UsageError(f"--steps {text!r} has to rise, from above 0 to at most 100", fix=fix)

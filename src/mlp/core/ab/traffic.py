@@ -1,4 +1,4 @@
-"""Who answers: champion, challenger, and the challenger's share, from aliases and ledger."""
+"""Traffic: which model version serves which share of the users, from aliases and ledger."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace

@@ -31,7 +31,7 @@ def refusal(message: str, seen: Observation, target: KubernetesTarget, title: st
     if "violates PodSecurity" in said:
         return Reason(
             f"the namespace's pod security refuses the pods: {said}",
-            f"mlp's pods keep to it as they are: mend {key}.patch in mlp.yaml",
+            f"mlp's pods keep to it as they are: correct {key}.patch in mlp.yaml",
         )
     if _LIMIT.search(said) is not None:
         return Reason(
@@ -45,12 +45,12 @@ def _other(said: str, key: str, kubectl: str) -> Reason:
     if (found := _ACCOUNT.search(said)) is not None:
         return Reason(
             f"ServiceAccount {found[1]} is not there",
-            f"{kubectl} create serviceaccount {found[1]}, or mend {key}.patch in mlp.yaml",
+            f"{kubectl} create serviceaccount {found[1]}, or correct {key}.patch in mlp.yaml",
         )
     if (found := re.search(r"no PriorityClass with name (\S+)", said)) is not None:
         return Reason(
             f"priority class {found[1]} is not there",
-            f"mend {key}.priority_class in mlp.yaml; `kubectl get priorityclasses` shows them",
+            f"correct {key}.priority_class in mlp.yaml; `kubectl get priorityclasses` shows them",
         )
     if (found := _WEBHOOK.search(said)) is not None:
         return Reason(

@@ -67,7 +67,7 @@ def _claim(case: Case, said: str) -> Reason | None:
         state = "is being deleted" if "deleted" in found[2] else "is not there"
         return Reason(
             f"volume claim {found[1]} {state} in namespace {case.target.namespace}",
-            f"make it, or mend {case.key('volumes')} in mlp.yaml; `{case.kubectl} get pvc`",
+            f"make it, or correct {case.key('volumes')} in mlp.yaml; `{case.kubectl} get pvc`",
         )
     if "unbound" not in said and "persistent volumes to bind" not in said:
         return None
@@ -132,7 +132,7 @@ def _affinity(case: Case, said: str) -> Reason | None:
     parts = _parts(said)
     if any("Insufficient" in what for _, what in parts):
         return None
-    return Reason("no node matches the affinity", f"mend {case.key('affinity')} in mlp.yaml")
+    return Reason("no node matches the affinity", f"correct {case.key('affinity')} in mlp.yaml")
 
 
 def _turned_away(case: Case, said: str) -> Reason:
@@ -182,7 +182,7 @@ def _turned_away_fix(case: Case, said: str) -> str:
     if "taint" in said:
         return f"add tolerations to {case.key('tolerations')} in mlp.yaml"
     if "affinity/selector" in said:
-        return f"mend {case.key('node_selector')} or {case.key('affinity')} in mlp.yaml"
+        return f"correct {case.key('node_selector')} or {case.key('affinity')} in mlp.yaml"
     if "Insufficient" in said:
         return f"wait for others to end, or lower {case.key('resources')} and raise --nodes"
     return f"{case.kubectl} describe pods"

@@ -95,7 +95,7 @@ def _in_queue(case: Case, workload: Object, queue: str) -> Reason:
     if re.search(r"LocalQueue \S* ?doesn't exist", said):
         return Reason(
             f"queue {queue} does not exist in namespace {case.target.namespace}",
-            f"mend {case.key('queue')} in mlp.yaml; `{case.kubectl} get localqueues` shows them",
+            f"correct {case.key('queue')} in mlp.yaml; `{case.kubectl} get localqueues` shows them",
         )
     if reserved.get("status") == "True":
         checks = [
@@ -140,9 +140,9 @@ def _image(case: Case, pod: Object, container: str, said: str) -> Reason:
     image = next(c["image"] for c in containers(pod["spec"]) if c["name"] == container)
     registry = image.partition("/")[0]
     detail = clipped(said.split(f"{image}: ")[-1].split(f'{image}": ')[-1])
-    mend = f"mend {case.key('image')} in mlp.yaml"
+    correct = f"correct {case.key('image')} in mlp.yaml"
     if re.search(r"InvalidImageName|invalid reference|couldn't parse image", said):
-        return Reason(f"{image!r} is no name of an image: {detail}", mend)
+        return Reason(f"{image!r} is not the name of an image: {detail}", correct)
     if re.search(r"\b40[13]\b|unauthori[sz]ed|denied|authentication|basic auth", said):
         return Reason(
             f"{registry} does not let the cluster pull image {image}: {detail}",
@@ -150,16 +150,16 @@ def _image(case: Case, pod: Object, container: str, said: str) -> Reason:
             f"and put NAME in {case.key('image_pull_secrets')}",
         )
     if re.search(r"no match for platform|exec format", said):
-        return Reason(f"image {image} is not made for the nodes' processors", mend)
+        return Reason(f"image {image} is not made for the nodes' processors", correct)
     if "no space left" in said:
         return Reason(f"{place(pod)} has no disk space for image {image}", "tell who runs it")
     if re.search(r"not found|manifest unknown|NotFound|does not exist", said):
         return Reason(
-            f"image {image} is not in {registry}", f"mlp build {case.title} makes it, or {mend}"
+            f"image {image} is not in {registry}", f"mlp build {case.title} makes it, or {correct}"
         )
     return Reason(
         f"{registry} cannot be reached for image {image}: {detail}",
-        f"check that {place(pod) or 'the node'} can reach it, or {mend}",
+        f"check that {place(pod) or 'the node'} can reach it, or {correct}",
     )
 
 
@@ -171,15 +171,15 @@ def _not_found(case: Case, said: str) -> Reason | None:
         key = case.key("secret_files" if secret in case.target.secret_files else "secrets")
         make = f"{case.kubectl} create secret generic {secret} --from-literal=KEY=VALUE"
         return Reason(
-            f"Secret {secret} is not in namespace {space}", f"{make}, or mend {key} in mlp.yaml"
+            f"Secret {secret} is not in namespace {space}", f"{make}, or correct {key} in mlp.yaml"
         )
     if found := re.search(r'configmap "([^"]+)" not found', said):
         return Reason(
             f"ConfigMap {found[1]} is not in namespace {space}",
-            f"{case.kubectl} create configmap {found[1]} …, or mend {case.key('patch')}",
+            f"{case.kubectl} create configmap {found[1]} …, or correct {case.key('patch')}",
         )
     if "runAsNonRoot" in said:
-        return Reason(f"the image runs as root: {clipped(said)}", f"mend {case.key('patch')}")
+        return Reason(f"the image runs as root: {clipped(said)}", f"correct {case.key('patch')}")
     return None
 
 
@@ -189,11 +189,11 @@ def _mounting(case: Case, said: str) -> Reason:
     if "Multi-Attach" in said:
         return Reason(
             f"a volume is in use on another node: {clipped(said)}",
-            f"a claim that several nodes use must be ReadWriteMany: mend {case.key('volumes')}",
+            f"a claim that several nodes use must be ReadWriteMany: correct {case.key('volumes')}",
         )
     if "sandbox" in said:
         return Reason(f"the node cannot set the pod up: {clipped(said)}", "tell who runs it")
     return Reason(
         f"a volume cannot be mounted: {clipped(said)}",
-        f"{case.kubectl} get pvc; mend {case.key('volumes')} in mlp.yaml",
+        f"{case.kubectl} get pvc; correct {case.key('volumes')} in mlp.yaml",
     )

@@ -227,7 +227,8 @@ def _no_node(name: str, target: KubernetesTarget, found: Sequence[Node]) -> Chec
             "nodes",
             CheckVerdict.PROBLEM,
             f"no node has the labels {selector}",
-            fix=f"mend targets.{name}.node_selector in mlp.yaml; `kubectl get nodes --show-labels`",
+            fix=f"correct targets.{name}.node_selector in mlp.yaml;"
+            " `kubectl get nodes --show-labels`",
         )
     return Check("nodes", CheckVerdict.PROBLEM, "no node is ready", fix="kubectl get nodes")
 
@@ -249,7 +250,8 @@ def _too_large(
         fix = (
             f"lower targets.{name}.resources.gpu to {most} (mlp.yaml) and raise --nodes"
             if most
-            else f"mend targets.{name}.resources.gpu_resource in mlp.yaml{_gpu_names(open_nodes)}"
+            else f"correct targets.{name}.resources.gpu_resource in mlp.yaml"
+            f"{_gpu_names(open_nodes)}"
         )
     return Check(
         "nodes",

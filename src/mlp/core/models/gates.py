@@ -280,7 +280,7 @@ def champion(primary: Primary | None, max_drop: float, scores: Scores | None) ->
         return _cannot(scores.why_not or "a value is missing", scores.fix)
     if math.isnan(scores.champion):
         return _cannot(
-            f"its {primary.metric} is no number",
+            f"its {primary.metric} is not a number",
             f"fix how it is measured; or {_accept(CHAMPION)}",
         )
     drop = _drop(primary.goal, scores.candidate, scores.champion)

@@ -35,7 +35,7 @@ def stages(text: str) -> tuple[StageState, ...]:
     try:
         values = json.loads(text)
         if not isinstance(values, list):
-            raise TypeError("it is no list")
+            raise TypeError("it is not a list")
         return tuple(
             _made(
                 StageState,

@@ -17,7 +17,7 @@ _STUCK = (
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """A pod: whether requests go to it, and why not. `stuck`: that does not mend itself.
+    """A pod: whether requests go to it, and why not. `stuck`: that does not go away by itself.
 
     `new`: it is of what was deployed last. `restarts` counts its container's ends so far.
     """

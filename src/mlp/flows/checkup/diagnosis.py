@@ -20,7 +20,7 @@ from mlp.flows.runs import recording, tracking_stores
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All checks, in the order in which one would mend things."""
+    """All checks, in the order in which one would fix things."""
 
     checks: Sequence[Check]
     target: str | None = None
@@ -140,7 +140,7 @@ def _launches(config: Config, names: Sequence[str]) -> Check:
         "launch",
         CheckVerdict.PROBLEM,
         "; ".join(hints),
-        fix="mend the names under `launch` in mlp.yaml",
+        fix="correct the names under `launch` in mlp.yaml",
     )
 
 

@@ -108,7 +108,7 @@ def _cluster(target: Target) -> list[Check]:
                 "namespace",
                 CheckVerdict.PROBLEM,
                 f"the cluster has no namespace {target.namespace!r}",
-                fix=f"kubectl create namespace {target.namespace}, or mend"
+                fix=f"kubectl create namespace {target.namespace}, or correct"
                 f" targets.{target.name}.namespace in mlp.yaml",
             )
         )
@@ -202,7 +202,9 @@ def _image(project: Project, name: str, settings: KubernetesTarget) -> Check:
         "image",
         CheckVerdict.PROBLEM,
         f"the registry does not have {image}",
-        fix=f"mlp build {name}" if built else f"push it, or mend targets.{name}.image in mlp.yaml",
+        fix=f"mlp build {name}"
+        if built
+        else f"push it, or correct targets.{name}.image in mlp.yaml",
     )
 
 

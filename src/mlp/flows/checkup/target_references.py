@@ -136,7 +136,7 @@ def _claim_wrong(target: Target, name: str, found: Mapping[str, Any]) -> Check |
             CheckVerdict.PROBLEM,
             f"there is no volume claim {name!r} in namespace {target.namespace} (have: {have})"
             f"{did_you_mean(name, found)}",
-            fix=f"make it, or mend its name under targets.{target.name} in mlp.yaml",
+            fix=f"make it, or correct its name under targets.{target.name} in mlp.yaml",
         )
     claim = found[name]
     modes = claim["spec"].get("accessModes", ())
@@ -177,13 +177,13 @@ def _priority(target: Target, names: Sequence[str]) -> Iterator[Check]:
         CheckVerdict.PROBLEM,
         f"the cluster has no priority class {name!r} (have: {', '.join(sorted(names))})"
         f"{did_you_mean(name, names)}",
-        fix=f"mend targets.{target.name}.priority_class in mlp.yaml",
+        fix=f"correct targets.{target.name}.priority_class in mlp.yaml",
     )
 
 
 def _queue(target: Target, queues: Mapping[str, Any] | None) -> Iterator[Check]:
     name = str(target.settings.queue)
-    fix = f"mend targets.{target.name}.queue in mlp.yaml"
+    fix = f"correct targets.{target.name}.queue in mlp.yaml"
     if queues is None:
         yield Check(
             "queue",

@@ -36,7 +36,7 @@ class Sources:
     content: Content | None
 
     def is_code(self, change: DataChange) -> bool:
-        """Whether a stage's input is code: a file of git's, or by its name, that is no table."""
+        """Whether a stage's input is code: a file of git's, or by its name, that is not a table."""
         if change.made_by is not None or format_of(change.path) is not None:
             return False
         if self.tracked is None:

@@ -55,8 +55,8 @@ def reproduce(
 ) -> Reproduction:
     """Make the run again; returns the item-by-item comparison. `note` is told of each step.
 
-    Raises ConfigurationError where the code or the environment cannot be had, UserCodeError where
-    the run fails this time.
+    Raises ConfigurationError where the code or the environment is not available, UserCodeError
+    where the run fails this time.
     """
     before = _recorded(project, request.reference)
     top = git.repository(project.root)

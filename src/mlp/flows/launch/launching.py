@@ -143,7 +143,7 @@ def _require_launched(project: Project, launches: Mapping[str, Launch]) -> None:
             raise ConfigurationError(
                 f"launch.{name} in mlp.yaml: dvc.yaml has no such stage "
                 f"(have: {', '.join(sorted(known))}){did_you_mean(name, known)}",
-                fix="mend the name under `launch` in mlp.yaml",
+                fix="correct the name under `launch` in mlp.yaml",
             )
         if launch.is_local and launch.nodes > 1:
             raise UsageError(

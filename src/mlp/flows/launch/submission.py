@@ -67,7 +67,7 @@ def pack(place: JobPlace, stage: str, target: KubernetesTarget) -> Shipment:
     strange = [command for command in commands if not isinstance(command, str)]
     if strange:
         raise ConfigurationError(
-            f"a command of {stage} is {strange[0]!r}, which is no text", fix="put it in quotes"
+            f"a command of {stage} is {strange[0]!r}, which is not text", fix="put it in quotes"
         )
     files = git.shipped_files(place.top, git.ignored(place.root))
     listed = set(files)

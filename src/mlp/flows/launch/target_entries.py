@@ -153,7 +153,7 @@ def _require_name(project: Project, name: str, force: bool) -> None:
         raise UsageError(
             "target 'local' is this machine: it needs no section"
             if name == LOCAL
-            else f"{name!r} is no name for a target: letters, digits, - and _ make one",
+            else f"{name!r} is not a name for a target: letters, digits, - and _ make one",
             fix="mlp targets add gpu",
         )
     if name in project.config.targets and not force:

@@ -148,7 +148,7 @@ class Examination:
         if not path.is_file():
             raise ConfigurationError(
                 f"{table.data}, by which versions are compared, is not there",
-                fix="dvc pull; or mend model.gates.evaluation in mlp.yaml",
+                fix="dvc pull; or correct model.gates.evaluation in mlp.yaml",
             )
         answers = [self._answers(version) for version in (self.champion, self.candidate)]
         champion, candidate = compare(primary.metric, *answers)
@@ -165,7 +165,7 @@ class Examination:
         if tried.failed:
             raise UserCodeError(
                 f"version {version.version} cannot score the table: {tried.failed}",
-                fix="mend model.gates.evaluation in mlp.yaml, or the model",
+                fix="correct model.gates.evaluation in mlp.yaml, or the model",
             )
         return tried
 

@@ -134,8 +134,8 @@ def _image(planned: PackagePlan, builder: "Builder", progress: Callable[[str], N
         again = [builder.name, "build", "--file", str(file), "--tag", image, *planned.flags]
         raise ConfigurationError(
             f"{e.message}; its folder is made: {planned.folder}",
-            fix="mend what its last lines name: the model's requirements, --base, the flags behind"
-            f" `--`, or the network; then: {shlex.join([*again, str(planned.folder)])}",
+            fix="correct what its last lines name: the model's requirements, --base, the flags"
+            f" behind `--`, or the network; then: {shlex.join([*again, str(planned.folder)])}",
             cause=e.cause,
         ) from e
 

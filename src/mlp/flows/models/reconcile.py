@@ -66,7 +66,7 @@ def _registered(model: Opened, entries: Sequence[LedgerEntry]) -> RegisteredMode
     if (known or holders(entries)) and not registry.there(model.uri):
         raise ConfigurationError(
             f"there is no registry at {model.uri}, and the ledger knows versions of {model.name!r}",
-            fix="put the file back, or mend tracking.uri in mlp.yaml",
+            fix="put the file back, or correct tracking.uri in mlp.yaml",
         )
     found = registry.registered(model.uri, model.name)
     if known and (found is None or found.made != known):

@@ -116,7 +116,7 @@ def _is_free(host: str, port: int) -> bool:
         if e.errno in (errno.EADDRINUSE, errno.EACCES, errno.EPERM):
             return False
         raise ConfigurationError(
-            f"{host!r} is no address of this machine", fix="mlp ui --host 127.0.0.1"
+            f"{host!r} is not an address of this machine", fix="mlp ui --host 127.0.0.1"
         ) from e
     return True
 

@@ -379,7 +379,7 @@ def _given_tags() -> dict[str, str]:
         return {str(name): str(value) for name, value in json.loads(text).items()}
     except (ValueError, AttributeError) as e:
         raise ConfigurationError(
-            f"{environment.RUN_TAGS} is no JSON object",
+            f"{environment.RUN_TAGS} is not a JSON object",
             fix=f"""{environment.RUN_TAGS}='{{"pull_request": "12"}}'""",
             cause=str(e),
         ) from e

@@ -99,7 +99,8 @@ def require_place(at: ServingPlace) -> None:
     except NotFoundError as e:
         raise ConfigurationError(
             f"the cluster has no namespace {name!r}",
-            fix=f"kubectl create namespace {name}, or mend targets.{at.name}.namespace in mlp.yaml",
+            fix=f"kubectl create namespace {name}, or correct targets.{at.name}.namespace in"
+            " mlp.yaml",
         ) from e
     except ForbiddenError:
         pass  # most people may not look: what is missing shows below
@@ -136,5 +137,5 @@ def require_image(wanted: deploy_section.WantedRelease) -> None:
         name = wanted.target_name
         raise ConfigurationError(
             f"the registry does not have {wanted.image}",
-            fix=f"mlp build {name}" if built else f"push it, or mend targets.{name}.image",
+            fix=f"mlp build {name}" if built else f"push it, or correct targets.{name}.image",
         )

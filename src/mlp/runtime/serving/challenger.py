@@ -163,7 +163,7 @@ class Challenger:
             path, _ = await self._loop.run_in_executor(None, self._files, self.version)
         except Exception as e:  # noqa: BLE001 - tried again, and told
             self._why = f"{type(e).__name__}: {e}"
-            log.error("challenger %s cannot be had: %s", self.version, self._why)
+            log.error("cannot start the challenger, version %s: %s", self.version, self._why)
             if not self._closed:
                 self._loop.call_later(_AGAIN_S, self._restart)
             return
