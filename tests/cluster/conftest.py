@@ -20,6 +20,22 @@ from tests.conftest import FILES, Project, isolated
 
 __all__ = ["environment_image"]
 
+# In so many days all faults have had their turn.
+FAULT_DAYS = 3
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the faults of other days, where MLP_TEST_DAY says which day it is."""
+    day = os.environ.get("MLP_TEST_DAY")
+    if not day:
+        return
+    faults = sorted((i for i in items if i.get_closest_marker("fault")), key=lambda i: i.nodeid)
+    others = {fault for n, fault in enumerate(faults) if (n - int(day)) % FAULT_DAYS}
+    config.hook.pytest_deselected(items=[*others])
+    items[:] = [item for item in items if item not in others]
+
+
 # From the label on, the cluster refuses every pod that is not locked down.
 RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
 PATIENCE_S = 600.0  # where servers, cluster and clients share a slow machine

@@ -9,7 +9,7 @@ import pytest
 from tests.cluster.conftest import MakeRemote
 from tests.cluster.training import EPOCHS, STEPS, Training, assert_one_curve, make
 
-pytestmark = [pytest.mark.cluster, pytest.mark.disruptive]
+pytestmark = [pytest.mark.cluster, pytest.mark.disruptive, pytest.mark.fault]
 
 
 def cluster_switch(*arguments: str) -> None:

@@ -6,7 +6,7 @@ from tests.cluster.conftest import MakeRemote
 from tests.cluster.flaky_s3 import flaky_s3
 from tests.cluster.test_remote_stage import recorded
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.fault]
 
 
 def test_what_is_finished_outlives_a_storage_that_fails(make_remote: MakeRemote) -> None:

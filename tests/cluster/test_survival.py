@@ -12,7 +12,7 @@ from tests.cluster.servers import MlflowServer
 from tests.cluster.test_remote_stage import recorded
 from tests.cluster.training import EPOCHS, SCRIPT, STEPS, Training, assert_one_curve, make
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.fault]
 
 
 def test_kill_9_of_a_rank(make_remote: MakeRemote) -> None:
