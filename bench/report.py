@@ -29,6 +29,7 @@ HERE_ONLY = (
     "bundle",
     "serving",
     "rollback",
+    "reading",
 )
 IN_A_CLUSTER = ("launching", "ddp_overhead", "gang")
 BENCHMARKS = (*HERE_ONLY, *IN_A_CLUSTER)

@@ -184,11 +184,12 @@ def main() -> None:
             seconds["alone"] = rolled_back(project, asked, options.turns)
             with busy():
                 seconds["busy"] = rolled_back(project, asked, options.turns)
+    limits = {"alone": 1, "busy": 5}
     figures = [
         turns.figure(
             f"`mlp models rollback` until the last old answer, {where}",
             round(statistics.median(seconds[name]["last_old_answer"]), 1),
-            at_most=5,
+            at_most=limits[name],
             unit="s",
             note=f"slowest of {options.turns}: {max(seconds[name]['last_old_answer']):.1f} s;"
             f" the command takes {statistics.median(seconds[name]['command']):.1f} s",
