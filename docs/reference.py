@@ -16,16 +16,19 @@ Written by `make docs` from `mlp VERB --help`. Exit codes: 0 done, 1 a bug in ml
 """
 
 
-def pages(command: click.Command, name: str) -> Iterator[str]:
+def pages(command: click.Command, name: str, above: click.Context | None = None) -> Iterator[str]:
     """The help of a command and of all below it, as sections."""
-    with click.Context(command, info_name=name) as context:
-        if name != "mlp":
-            yield f"## `{name}`\n\n```text\n{command.get_help(context)}\n```\n"
+    with click.Context(
+        command, parent=above, info_name=name, **command.context_settings
+    ) as context:
+        if above is not None:
+            title = context.command_path
+            yield f"## `{title}`\n\n```text\n{command.get_help(context)}\n```\n"
         if isinstance(command, click.Group):
             for inner in command.list_commands(context):
                 found = command.get_command(context, inner)
                 assert found is not None
-                yield from pages(found, f"{name} {inner}")
+                yield from pages(found, inner, context)
 
 
 def main() -> None:

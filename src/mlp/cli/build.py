@@ -8,9 +8,10 @@ from mlp.cli import options
 
 if TYPE_CHECKING:
     from mlp.flows.launch.image_building import ImagePlan
+    from mlp.flows.project import Project
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command()
 @click.argument("arguments", nargs=-1, metavar="[TARGET] [-- BUILDER_FLAGS...]")
 @click.option("--base", metavar="IMAGE", help="What it is built on, instead of build.base.")
 @click.option(
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 @click.option("--force", is_flag=True, help="Build and push it though it is there.")
 @options.dry_run
 @options.json_output
-@options.common
+@options.project
 def command(
     arguments: tuple[str, ...],
     base: str | None,
@@ -31,8 +32,7 @@ def command(
     force: bool,
     dry_run: bool,
     json_output: bool,
-    env: str | None,
-    settings: tuple[str, ...],
+    project: "Project",
 ) -> None:
     """Make the environment image of TARGET, and push it, unless the registry has it.
 
@@ -43,13 +43,11 @@ def command(
     import dataclasses
 
     from mlp.cli import render
-    from mlp.flows import project
     from mlp.flows.launch import image_building
 
-    loaded = project.load(env=env, settings=settings)
     named = bool(arguments) and not arguments[0].startswith("-")
     planned = image_building.plan(
-        loaded,
+        project,
         arguments[0] if named else None,
         base=base,
         builder=builder,

@@ -1,10 +1,15 @@
 """`mlp deploy`: serve the model on a cluster, and bring a challenger to the users step by step."""
 
+from typing import TYPE_CHECKING
+
 import click
 
 from mlp.cli import options
 
-_HELP = {"help_option_names": ["-h", "--help"]}
+if TYPE_CHECKING:
+    from mlp.flows.project import Project
+
+
 _READY_S = 900
 
 _where = click.option(
@@ -17,7 +22,7 @@ _release = click.option(
 )
 
 
-@click.group(context_settings=_HELP, invoke_without_command=True)
+@click.group(invoke_without_command=True)
 @_where
 @_release
 @click.option(
@@ -78,64 +83,60 @@ def command(
     render.document(document, view.done_text(planned, seen), as_json=json_output)
 
 
-@command.command(context_settings=_HELP)
+@command.command()
 @_where
 @_release
 @options.json_output
-@options.common
+@options.project
 def status(
     target: str | None,
     release: str | None,
     json_output: bool,
-    env: str | None,
-    settings: tuple[str, ...],
+    project: "Project",
 ) -> None:
     """The release, its pods, which versions answer, and the last entries of the ledger."""
     from mlp.cli import render
     from mlp.cli.views import deploy as view
-    from mlp.flows import project
     from mlp.flows.serving import deploying
 
-    found = deploying.status(project.load(env=env, settings=settings), target, release)
+    found = deploying.status(project, target, release)
     render.document(view.status_document(found), view.status_text(found), as_json=json_output)
 
 
-@command.command(context_settings=_HELP)
+@command.command()
 @click.option("--reason", default="", help="Why; kept in the ledger.")
 @options.json_output
-@options.common
-def promote(reason: str, json_output: bool, env: str | None, settings: tuple[str, ...]) -> None:
+@options.project
+def promote(reason: str, json_output: bool, project: "Project") -> None:
     """Make the challenger the champion, if it passes its gates. All servers follow."""
     import dataclasses
 
     from mlp.cli import render
-    from mlp.flows import project
     from mlp.flows.ab import rollout_steps
 
-    found = rollout_steps.promote(project.load(env=env, settings=settings), render.note, reason)
+    found = rollout_steps.promote(project, render.note, reason)
     text = f"version {found.version} is champion"
     text += f", after version {found.previous}" if found.previous else ""
     render.document(dataclasses.asdict(found), text, as_json=json_output)
 
 
-@command.command(context_settings=_HELP)
+@command.command()
 @click.option("--reason", default="", help="Why; kept in the ledger.")
 @options.json_output
-@options.common
-def abort(reason: str, json_output: bool, env: str | None, settings: tuple[str, ...]) -> None:
+@options.project
+def abort(reason: str, json_output: bool, project: "Project") -> None:
     """Take the challenger back: it gets no request any more, and is challenger no longer."""
     import dataclasses
 
     from mlp.cli import render
-    from mlp.flows import project
     from mlp.flows.ab import rollout_steps
 
-    found = rollout_steps.abort(project.load(env=env, settings=settings), reason)
+    found = rollout_steps.abort(project, reason)
     text = f"version {found.previous} is challenger no longer: the champion answers all requests"
     render.document(dataclasses.asdict(found), text, as_json=json_output)
 
 
-@command.command(context_settings=_HELP)
+@command.command()
 @click.option(
     "--steps",
     default="10,25,50,100",
@@ -152,7 +153,7 @@ def abort(reason: str, json_output: bool, env: str | None, settings: tuple[str, 
 @click.option("--patience", metavar="TIME", help="Give up a step that is held for longer.")
 @click.option("--once", is_flag=True, help="Make the move that is due, if one is, and end.")
 @options.json_output
-@options.common
+@options.project
 def rollout(
     steps: str,
     step_time: str,
@@ -160,8 +161,7 @@ def rollout(
     patience: str | None,
     once: bool,
     json_output: bool,
-    env: str | None,
-    settings: tuple[str, ...],
+    project: "Project",
 ) -> None:
     """Give the challenger more and more requests, and make it champion at the end.
 
@@ -172,7 +172,6 @@ def rollout(
 
     from mlp.cli import render
     from mlp.core.ab import rollout as machine
-    from mlp.flows import project
     from mlp.flows.ab import rollout_steps as flow
 
     plan = machine.Steps(
@@ -181,29 +180,27 @@ def rollout(
         only_better,
         None if patience is None else _seconds("--patience", patience),
     )
-    found = flow.run(project.load(env=env, settings=settings), plan, render.note, once=once)
+    found = flow.run(project, plan, render.note, once=once)
     text = f"version {found.version}: {found.move.kind}, {found.move.reason}"
     render.document(dataclasses.asdict(found), text, as_json=json_output)
 
 
-@command.command(context_settings=_HELP)
+@command.command()
 @_where
 @_release
 @options.json_output
-@options.common
+@options.project
 def remove(
     target: str | None,
     release: str | None,
     json_output: bool,
-    env: str | None,
-    settings: tuple[str, ...],
+    project: "Project",
 ) -> None:
     """Remove the release from the cluster. Versions, ledger and predictions stay."""
     from mlp.cli import render
-    from mlp.flows import project
     from mlp.flows.serving import deploying
 
-    removed = deploying.remove(project.load(env=env, settings=settings), target, release)
+    removed = deploying.remove(project, target, release)
     text = "removed" if removed else "there was nothing to remove"
     render.document({"removed": removed}, text, as_json=json_output)
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from mlp.flows.checkup.diagnosis import Report
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command()
 @click.option("--target", metavar="NAME", help="Check this target of mlp.yaml too.")
 @options.json_output
 @options.common

@@ -2,16 +2,20 @@
 
 import dataclasses
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
 from mlp.cli import options
 
-_HELP = {"help_option_names": ["-h", "--help"]}
+if TYPE_CHECKING:
+    from mlp.flows.project import Project
+
+
 _TARGET = click.option("--target", metavar="NAME", help="Look on this target only.")
 
 
-@click.group(context_settings=_HELP)
+@click.group()
 def command() -> None:
     """List, follow, explain, cancel and finish the jobs of this project's stages.
 
@@ -19,19 +23,16 @@ def command() -> None:
     """
 
 
-@command.command("list", context_settings=_HELP)
+@command.command("list")
 @_TARGET
 @options.json_output
-@options.common
-def list_command(
-    target: str | None, json_output: bool, env: str | None, settings: tuple[str, ...]
-) -> int:
+@options.project
+def list_command(target: str | None, json_output: bool, project: "Project") -> int:
     """List the jobs, the newest first. Ends with 5 where a target could not be asked."""
     from mlp.cli import render
-    from mlp.flows import project
     from mlp.flows.launch import job_control
 
-    found = job_control.listed(project.load(env=env, settings=settings), target)
+    found = job_control.listed(project, target)
     rows = [
         (
             job.name,
@@ -53,23 +54,21 @@ def list_command(
     return 5 if found.unreachable else 0
 
 
-@command.command(context_settings=_HELP)
+@command.command()
 @click.argument("job")
 @click.option("-f", "--follow", is_flag=True, help="Go on until the job has ended.")
 @click.option("--node", default=0, show_default=True, help="Of which node of the gang.")
 @_TARGET
-@options.common
+@options.project
 def logs(
     job: str,
     follow: bool,
     node: int,
     target: str | None,
-    env: str | None,
-    settings: tuple[str, ...],
+    project: "Project",
 ) -> None:
     """Print what the first node of a job has printed, or the one that --node names."""
     from mlp.cli import render
-    from mlp.flows import project
     from mlp.flows.launch import job_control
 
     printed = False
@@ -80,54 +79,47 @@ def logs(
         sys.stdout.buffer.write(line + b"\n")
         sys.stdout.buffer.flush()
 
-    loaded = project.load(env=env, settings=settings)
-    name = job_control.logs(loaded, job, emit, target=target, node=node, follow=follow)
+    name = job_control.logs(project, job, emit, target=target, node=node, follow=follow)
     if not printed:
         render.note(f"nothing is printed yet\nnext:  mlp jobs explain {name}")
 
 
-@command.command(context_settings=_HELP)
+@command.command()
 @click.argument("job")
 @_TARGET
 @options.json_output
-@options.common
-def explain(
-    job: str, target: str | None, json_output: bool, env: str | None, settings: tuple[str, ...]
-) -> None:
+@options.project
+def explain(job: str, target: str | None, json_output: bool, project: "Project") -> None:
     """Say why a job waits or how it ended, and what to do."""
     from mlp.cli import render
-    from mlp.flows import project
     from mlp.flows.launch import job_control
 
-    name, why = job_control.explain(project.load(env=env, settings=settings), job, target)
+    name, why = job_control.explain(project, job, target)
     lines = [f"{name} ({why.state}): {why.reason}", *(f"  {line}" for line in why.log)]
     lines += [f"fix:   {why.fix}"] if why.fix else []
     shown = {"job": name, **dataclasses.asdict(why)}
     render.document(shown, "\n".join(lines), as_json=json_output)
 
 
-@command.command(context_settings=_HELP)
+@command.command()
 @click.argument("job")
 @_TARGET
-@options.common
-def cancel(job: str, target: str | None, env: str | None, settings: tuple[str, ...]) -> None:
+@options.project
+def cancel(job: str, target: str | None, project: "Project") -> None:
     """Delete a job and all that belongs to it."""
     from mlp.cli import render
-    from mlp.flows import project
     from mlp.flows.launch import job_control
 
-    name = job_control.cancel(project.load(env=env, settings=settings), job, target)
+    name = job_control.cancel(project, job, target)
     render.note(f"cancelled {name}")
 
 
-@command.command(context_settings=_HELP)
+@command.command()
 @click.argument("job")
 @_TARGET
 @options.json_output
-@options.common
-def attach(
-    job: str, target: str | None, json_output: bool, env: str | None, settings: tuple[str, ...]
-) -> int:
+@options.project
+def attach(job: str, target: str | None, json_output: bool, project: "Project") -> int:
     """Follow a job, and put its outputs in place when it is done.
 
     Finishes what `--detach` or Ctrl-C left: outputs, dvc.lock, the run. Works in any clone of the
@@ -135,18 +127,16 @@ def attach(
     """
     from mlp.cli import render
     from mlp.cli.views import run as view
-    from mlp.flows import project
     from mlp.flows.launch import job_control
 
-    loaded = project.load(env=env, settings=settings)
-    done = job_control.received(loaded, job, target)
+    done = job_control.received(project, job, target)
     if done is not None:
         text = f"the outputs of job {done.name} came with run {done.run_id[:8]}; nothing to do"
         render.document({"job": done.name, "run_id": done.run_id}, text, as_json=json_output)
         return 0
     return view.watched(
         lambda observer, line: job_control.attach(
-            loaded, job, observer, target=target, command_line=line
+            project, job, observer, target=target, command_line=line
         ),
         as_json=json_output,
     )

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from mlp.flows.compare.file_lineage import File, FileLineage, FileOrigin, Producer
+    from mlp.flows.project import Project
 
 _STATES = {
     "modified": "changed here since",
@@ -18,11 +19,11 @@ _STATES = {
 }
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command()
 @click.argument("path", type=click.Path())
 @options.json_output
-@options.common
-def command(path: str, json_output: bool, env: str | None, settings: tuple[str, ...]) -> None:
+@options.project
+def command(path: str, json_output: bool, project: "Project") -> None:
     """Show what the file or directory PATH was made from, back to its sources.
 
     PATH is an input or output of a stage, or lies in one.
@@ -31,10 +32,9 @@ def command(path: str, json_output: bool, env: str | None, settings: tuple[str, 
     from pathlib import Path
 
     from mlp.cli import render
-    from mlp.flows import project
     from mlp.flows.compare import file_lineage
 
-    found = file_lineage.lineage(project.load(env=env, settings=settings), path, Path.cwd())
+    found = file_lineage.lineage(project, path, Path.cwd())
     render.document(dataclasses.asdict(found), _as_text(found), as_json=json_output)
 
 

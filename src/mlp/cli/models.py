@@ -1,36 +1,37 @@
 """`mlp models`: register, promote, roll back and archive versions of the project's model."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from mlp.cli import options
 
-_HELP = {"help_option_names": ["-h", "--help"]}
+if TYPE_CHECKING:
+    from mlp.flows.project import Project
+
+
 _VERSION = "VERSION is a number, an alias (`champion`, `challenger`), or `latest`."
 _reason = click.option("--reason", default="", help="Why; it is kept in the ledger.")
 
 
-@click.group(context_settings=_HELP)
+@click.group()
 def command() -> None:
     """Register, promote and roll back versions of the model, and show their history."""
 
 
-@command.command(context_settings=_HELP)
+@command.command()
 @click.argument("run", default="last")
 @click.option("--artifact", metavar="NAME", help="Which of the run's models, by name or id.")
 @options.dry_run
 @options.json_output
-@options.common
+@options.project
 def register(
     run: str,
     artifact: str | None,
     dry_run: bool,
     json_output: bool,
-    env: str | None,
-    settings: tuple[str, ...],
+    project: "Project",
 ) -> None:
     """Make the model that RUN has logged the next version.
 
@@ -38,46 +39,40 @@ def register(
     what the model was made from. A model that is registered already keeps its version.
     """
     from mlp.cli.views import models as view
-    from mlp.flows import project
     from mlp.flows.models import registering
 
-    loaded = project.load(env=env, settings=settings)
-    planned = registering.plan(loaded, run, artifact)
+    planned = registering.plan(project, run, artifact)
     if dry_run:
         view.registering(planned, as_json=json_output)
         return
-    entry = registering.apply(loaded, planned)
+    entry = registering.apply(project, planned)
     view.registered(planned, entry, as_json=json_output)
 
 
-@command.command("list", context_settings=_HELP)
+@command.command("list")
 @options.json_output
-@options.common
-def list_(json_output: bool, env: str | None, settings: tuple[str, ...]) -> None:
+@options.project
+def list_(json_output: bool, project: "Project") -> None:
     """The versions, the newest first, with where they stand."""
     from mlp.cli.views import models as view
-    from mlp.flows import project
     from mlp.flows.models import listing
 
-    loaded = project.load(env=env, settings=settings)
-    view.versions(listing.versions(loaded), as_json=json_output)
+    view.versions(listing.versions(project), as_json=json_output)
 
 
-@command.command(context_settings=_HELP, epilog=_VERSION)
+@command.command(epilog=_VERSION)
 @click.argument("version", default="champion")
 @options.json_output
-@options.common
-def show(version: str, json_output: bool, env: str | None, settings: tuple[str, ...]) -> None:
+@options.project
+def show(version: str, json_output: bool, project: "Project") -> None:
     """One version: what it was made from, its digest, and the ledger's entries about it."""
     from mlp.cli.views import models as view
-    from mlp.flows import project
     from mlp.flows.models import listing
 
-    loaded = project.load(env=env, settings=settings)
-    view.version(listing.show(loaded, version), as_json=json_output)
+    view.version(listing.show(project, version), as_json=json_output)
 
 
-@command.command(context_settings=_HELP, epilog=_VERSION)
+@command.command(epilog=_VERSION)
 @click.argument("version")
 @click.option(
     "--to",
@@ -100,7 +95,7 @@ def show(version: str, json_output: bool, env: str | None, settings: tuple[str, 
 )
 @options.dry_run
 @options.json_output
-@options.common
+@options.project
 def promote(
     version: str,
     to: str,
@@ -109,8 +104,7 @@ def promote(
     expect: str | None,
     dry_run: bool,
     json_output: bool,
-    env: str | None,
-    settings: tuple[str, ...],
+    project: "Project",
 ) -> int:
     """Let VERSION be the champion, which answers, or the challenger, which is compared with it.
 
@@ -119,12 +113,10 @@ def promote(
     """
     from mlp.cli import render
     from mlp.cli.views import models as view
-    from mlp.flows import project
     from mlp.flows.models import promoting
 
-    loaded = project.load(env=env, settings=settings)
     request = promoting.PromotionRequest(version, to, reason, accept, expect)
-    planned = promoting.plan(loaded, request, render.note)
+    planned = promoting.plan(project, request, render.note)
     if dry_run or planned.done:
         view.promotion(planned, None, as_json=json_output)
         return 4 if planned.refused else 0
@@ -132,23 +124,22 @@ def promote(
         if json_output:
             view.promotion(planned, None, as_json=True)
         raise promoting.refusal(planned)
-    view.promotion(planned, promoting.apply(loaded, planned), as_json=json_output)
+    view.promotion(planned, promoting.apply(project, planned), as_json=json_output)
     return 0
 
 
-@command.command(context_settings=_HELP, epilog=_VERSION)
+@command.command(epilog=_VERSION)
 @click.option("--to", metavar="VERSION", help="Not the last good version, but this one.")
 @_reason
 @options.dry_run
 @options.json_output
-@options.common
+@options.project
 def rollback(
     to: str | None,
     reason: str,
     dry_run: bool,
     json_output: bool,
-    env: str | None,
-    settings: tuple[str, ...],
+    project: "Project",
 ) -> None:
     """Let the last version that was good be the champion again.
 
@@ -156,65 +147,56 @@ def rollback(
     whose files are not what was registered. No other gate is asked.
     """
     from mlp.cli.views import models as view
-    from mlp.flows import project
     from mlp.flows.models import rolling_back
 
-    with _in_a_hurry():
-        loaded = project.load(env=env, settings=settings)
-        planned = rolling_back.plan(loaded, to, reason)
-        entry = None if dry_run else rolling_back.apply(loaded, planned)
+    planned = rolling_back.plan(project, to, reason)
+    entry = None if dry_run else rolling_back.apply(project, planned)
     view.rollback(planned, entry, as_json=json_output)
 
 
-@command.command(context_settings=_HELP, epilog=_VERSION)
+@command.command(epilog=_VERSION)
 @click.argument("version")
 @_reason
 @options.dry_run
 @options.json_output
-@options.common
+@options.project
 def archive(
     version: str,
     reason: str,
     dry_run: bool,
     json_output: bool,
-    env: str | None,
-    settings: tuple[str, ...],
+    project: "Project",
 ) -> None:
     """Put VERSION away: it serves no more, and no rollback goes to it. Nothing is deleted."""
     from mlp.cli.views import models as view
-    from mlp.flows import project
     from mlp.flows.models import archiving
 
-    loaded = project.load(env=env, settings=settings)
-    planned = archiving.plan(loaded, version, reason)
-    entry = None if dry_run or planned.done else archiving.apply(loaded, planned)
+    planned = archiving.plan(project, version, reason)
+    entry = None if dry_run or planned.done else archiving.apply(project, planned)
     view.archived(planned, entry, as_json=json_output)
 
 
-@command.command(context_settings=_HELP)
+@command.command()
 @click.option(
     "-n", "limit", type=click.IntRange(min=1), help="How many of the last; all unless given."
 )
 @click.option("--intents", is_flag=True, help="Show what was begun, too, not only what came of it.")
 @options.json_output
-@options.common
+@options.project
 def history(
     limit: int | None,
     intents: bool,
     json_output: bool,
-    env: str | None,
-    settings: tuple[str, ...],
+    project: "Project",
 ) -> None:
     """The ledger: who changed what, when, from what to what, and why."""
     from mlp.cli.views import models as view
-    from mlp.flows import project
     from mlp.flows.models import listing
 
-    loaded = project.load(env=env, settings=settings)
-    view.history(listing.history(loaded, limit, intents), as_json=json_output)
+    view.history(listing.history(project, limit, intents), as_json=json_output)
 
 
-@command.command(context_settings=_HELP, epilog=_VERSION)
+@command.command(epilog=_VERSION)
 @click.argument("version")
 @click.option(
     "--to",
@@ -233,7 +215,7 @@ def history(
 @click.argument("flags", nargs=-1, metavar="[-- BUILDER_FLAGS...]")
 @options.dry_run
 @options.json_output
-@options.common
+@options.project
 def package(
     version: str,
     folder: Path,
@@ -243,8 +225,7 @@ def package(
     flags: tuple[str, ...],
     dry_run: bool,
     json_output: bool,
-    env: str | None,
-    settings: tuple[str, ...],
+    project: "Project",
 ) -> None:
     """Make a folder of VERSION that runs by itself, and a container image of that.
 
@@ -252,25 +233,11 @@ def package(
     """
     from mlp.cli import render
     from mlp.cli.views import models as view
-    from mlp.flows import project
     from mlp.flows.models import packaging
 
-    loaded = project.load(env=env, settings=settings)
     planned = packaging.plan(
-        loaded, version, folder.absolute(), image=image, base=base, builder=builder, flags=flags
+        project, version, folder.absolute(), image=image, base=base, builder=builder, flags=flags
     )
     if not dry_run:
-        packaging.apply(loaded, planned, render.note)
+        packaging.apply(project, planned, render.note)
     view.package(planned, made=not dry_run, as_json=json_output)
-
-
-@contextmanager
-def _in_a_hurry() -> Iterator[None]:
-    """Without the garbage collector, which is a quarter of the time that MLflow takes to load."""
-    import gc
-
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()

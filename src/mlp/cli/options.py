@@ -1,11 +1,13 @@
 """The options that several verbs share."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
 
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 
 json_output = click.option(
     "--json", "json_output", is_flag=True, help="One JSON document on standard output."
@@ -55,3 +57,16 @@ traceback = click.option(
 def common(function: F) -> F:
     """What every verb takes that works on a project."""
     return env(config(traceback(function)))
+
+
+def project(function: Callable[..., T]) -> Callable[..., T]:
+    """The same; the function gets the project that they make of mlp.yaml."""
+
+    @common
+    @functools.wraps(function)
+    def with_project(*arguments: Any, env: str | None, settings: tuple[str, ...], **more: Any) -> T:
+        from mlp.flows import project as projects
+
+        return function(*arguments, project=projects.load(env=env, settings=settings), **more)
+
+    return with_project

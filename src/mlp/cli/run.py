@@ -1,12 +1,17 @@
 """`mlp run`: the pipeline, or some of its stages, as a tracked run."""
 
+from typing import TYPE_CHECKING
+
 import click
 
 from mlp.cli import options
 from mlp.cli.completion import stage_names
 
+if TYPE_CHECKING:
+    from mlp.flows.project import Project
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+
+@click.command()
 @click.argument("stages", nargs=-1, metavar="[STAGE]...", shell_complete=stage_names)
 @options.target
 @options.detach
@@ -16,7 +21,7 @@ from mlp.cli.completion import stage_names
 @options.pull
 @options.dry_run
 @options.json_output
-@options.common
+@options.project
 def command(
     stages: tuple[str, ...],
     target: str | None,
@@ -27,8 +32,7 @@ def command(
     pull: bool,
     dry_run: bool,
     json_output: bool,
-    env: str | None,
-    settings: tuple[str, ...],
+    project: "Project",
 ) -> int:
     """Run the pipeline of dvc.yaml, or the STAGEs named and what they need.
 
@@ -37,17 +41,15 @@ def command(
     """
     from mlp.cli.views import run as view
     from mlp.core.runs.run_request import RunRequest
-    from mlp.flows import project
     from mlp.flows.launch import training_stage
 
-    loaded = project.load(env=env, settings=settings)
     request = RunRequest(
         targets=stages,
         force=force,
         pull=pull,
         overrides=overrides,
-        launches=training_stage.on_target(loaded, stages, target),
+        launches=training_stage.on_target(project, stages, target),
         detach=detach,
         show_all_ranks=all_ranks,
     )
-    return view.run(loaded, request, dry_run=dry_run, as_json=json_output)
+    return view.run(project, request, dry_run=dry_run, as_json=json_output)

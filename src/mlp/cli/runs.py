@@ -1,99 +1,95 @@
 """`mlp runs`: list, show, compare, reproduce and deliver runs."""
 
+from typing import TYPE_CHECKING
+
 import click
 
 from mlp.cli import options
 
-_HELP = {"help_option_names": ["-h", "--help"]}
+if TYPE_CHECKING:
+    from mlp.flows.project import Project
+
+
 _REFERENCE = "RUN is an id or its beginning, a run's name, or `last`."
 
 
-@click.group(context_settings=_HELP)
+@click.group()
 def command() -> None:
     """List, show, compare, reproduce and deliver runs."""
 
 
-@command.command("list", context_settings=_HELP)
+@command.command("list")
 @click.option("-n", "limit", type=click.IntRange(min=1), default=20, help="How many.")
 @options.json_output
-@options.common
-def list_(limit: int, json_output: bool, env: str | None, settings: tuple[str, ...]) -> None:
+@options.project
+def list_(limit: int, json_output: bool, project: "Project") -> None:
     """The newest runs first."""
     from mlp.cli.views import runs as shown
-    from mlp.flows import project
     from mlp.flows.runs import run_history
 
-    found = run_history.newest(project.load(env=env, settings=settings), limit)
+    found = run_history.newest(project, limit)
     shown.runs(found, as_json=json_output)
 
 
-@command.command(context_settings=_HELP, epilog=_REFERENCE)
+@command.command(epilog=_REFERENCE)
 @click.argument("run", default="last")
 @options.json_output
-@options.common
-def show(run: str, json_output: bool, env: str | None, settings: tuple[str, ...]) -> None:
+@options.project
+def show(run: str, json_output: bool, project: "Project") -> None:
     """One run: its stages, metrics, params, and what it was made from."""
     from mlp.cli.views import runs as shown
-    from mlp.flows import project
     from mlp.flows.runs import run_history
 
-    found = run_history.detail(project.load(env=env, settings=settings), run)
+    found = run_history.detail(project, run)
     shown.detail(found, as_json=json_output)
 
 
-@command.command(context_settings=_HELP, epilog=_REFERENCE)
+@command.command(epilog=_REFERENCE)
 @click.argument("before", metavar="RUN")
 @click.argument("after", metavar="RUN", default="last")
 @options.json_output
-@options.common
-def diff(
-    before: str, after: str, json_output: bool, env: str | None, settings: tuple[str, ...]
-) -> None:
+@options.project
+def diff(before: str, after: str, json_output: bool, project: "Project") -> None:
     """What changed from one run to another: params, code, data, environment, metrics."""
     import dataclasses
 
     from mlp.cli import render
     from mlp.cli.views import runs_diff
-    from mlp.flows import project
     from mlp.flows.compare import comparing
     from mlp.flows.runs import syncing
 
-    loaded = project.load(env=env, settings=settings)
-    syncing.catch_up(loaded)
-    found = comparing.diff(loaded, before, after)
+    syncing.catch_up(project)
+    found = comparing.diff(project, before, after)
     render.document(dataclasses.asdict(found), runs_diff.diff_text(found), as_json=json_output)
 
 
-@command.command(context_settings=_HELP, epilog=_REFERENCE)
+@command.command(epilog=_REFERENCE)
 @click.argument("before", metavar="RUN")
 @click.argument("after", metavar="RUN", default="last")
 @click.option("--metric", help="The metric to explain; the first in common unless given.")
 @options.json_output
-@options.common
+@options.project
 def why(
     before: str,
     after: str,
     metric: str | None,
     json_output: bool,
-    env: str | None,
-    settings: tuple[str, ...],
+    project: "Project",
 ) -> None:
     """Why one run's metrics differ from another's: the likely causes, the likeliest first."""
     import dataclasses
 
     from mlp.cli import render
     from mlp.cli.views import runs_diff
-    from mlp.flows import project
     from mlp.flows.compare import comparing
     from mlp.flows.runs import syncing
 
-    loaded = project.load(env=env, settings=settings)
-    syncing.catch_up(loaded)
-    found = comparing.why(loaded, before, after, metric)
+    syncing.catch_up(project)
+    found = comparing.why(project, before, after, metric)
     render.document(dataclasses.asdict(found), runs_diff.why_text(found), as_json=json_output)
 
 
-@command.command(context_settings=_HELP, epilog=_REFERENCE)
+@command.command(epilog=_REFERENCE)
 @click.argument("run", default="last")
 @click.option(
     "--env",
@@ -141,15 +137,14 @@ def reproduce(
     return 0 if found.reproduced else 4
 
 
-@command.command(context_settings=_HELP)
+@command.command()
 @options.json_output
-@options.common
-def sync(json_output: bool, env: str | None, settings: tuple[str, ...]) -> int:
+@options.project
+def sync(json_output: bool, project: "Project") -> int:
     """Deliver to MLflow what runs have recorded while it was away. May be called again."""
     from mlp.cli.views import runs as shown
-    from mlp.flows import project
     from mlp.flows.runs import syncing
 
-    synced = syncing.sync(project.load(env=env, settings=settings))
+    synced = syncing.sync(project)
     shown.synced(synced, as_json=json_output)
     return 5 if synced.left else 0

@@ -8,10 +8,11 @@ import click
 from mlp.cli import options
 
 if TYPE_CHECKING:
+    from mlp.flows.project import Project
     from mlp.flows.serving.local_server import ServingPlan
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command()
 @click.option("--host", help="An address of this machine; 0.0.0.0: the whole network.")
 @click.option("--port", type=click.IntRange(0, 65535), help="0: a free one.")
 @click.option("--workers", type=click.IntRange(min=1), help="Processes that answer.")
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 )
 @options.dry_run
 @options.json_output
-@options.common
+@options.project
 def command(
     host: str | None,
     port: int | None,
@@ -31,8 +32,7 @@ def command(
     challenger: float | None,
     dry_run: bool,
     json_output: bool,
-    env: str | None,
-    settings: tuple[str, ...],
+    project: "Project",
 ) -> None:
     """Serve the champion by MLflow's scoring protocol, until Ctrl-C or SIGTERM.
 
@@ -40,13 +40,11 @@ def command(
     without a restart.
     """
     from mlp.cli import render
-    from mlp.flows import project
     from mlp.flows.serving import local_server
 
-    loaded = project.load(env=env, settings=settings)
     options_ = {"host": host, "port": port, "workers": workers, "challenger": challenger}
     given = {name: value for name, value in options_.items() if value is not None}
-    planned = local_server.plan(loaded, given)
+    planned = local_server.plan(project, given)
     if dry_run:
         document = {
             "spec": planned.spec.model_dump(mode="json"),
@@ -55,7 +53,7 @@ def command(
         render.document(document, _text(planned), as_json=json_output)
         return
     render.note(f"loading version {planned.traffic.champion} of {planned.spec.model} …")
-    local_server.execute(loaded, planned, as_json=json_output)
+    local_server.execute(project, planned, as_json=json_output)
 
 
 def _text(planned: "ServingPlan") -> str:

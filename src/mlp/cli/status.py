@@ -8,18 +8,18 @@ from mlp.cli import options
 
 if TYPE_CHECKING:
     from mlp.flows.checkup.project_status import CodeState, LocalRun, ProjectStatus
+    from mlp.flows.project import Project
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command()
 @options.json_output
-@options.common
-def command(json_output: bool, env: str | None, settings: tuple[str, ...]) -> int:
+@options.project
+def command(json_output: bool, project: "Project") -> int:
     """Show what the next run would do and why, and how the last one ended."""
     from mlp.cli import render
-    from mlp.flows import project
     from mlp.flows.checkup import project_status
 
-    found = project_status.status(project.load(env=env, settings=settings))
+    found = project_status.status(project)
     render.document(_as_document(found), _as_text(found), as_json=json_output)
     if found.problem is not None:
         render.error(found.problem)

@@ -9,27 +9,25 @@ from mlp.cli import options
 if TYPE_CHECKING:
     from mlp.flows.launch.target_entries import TargetPlan
     from mlp.flows.launch.target_proposals import Proposal
+    from mlp.flows.project import Project
 
-_HELP = {"help_option_names": ["-h", "--help"]}
 
-
-@click.group(context_settings=_HELP)
+@click.group()
 def command() -> None:
     """Show, add and check the clusters that stages can run on."""
 
 
-@command.command("list", context_settings=_HELP)
+@command.command("list")
 @options.json_output
-@options.common
-def list_(json_output: bool, env: str | None, settings: tuple[str, ...]) -> None:
+@options.project
+def list_(json_output: bool, project: "Project") -> None:
     """The targets of mlp.yaml. No cluster is asked."""
     import dataclasses
 
     from mlp.cli import render
-    from mlp.flows import project
     from mlp.flows.launch import target_entries
 
-    found = target_entries.listed(project.load(env=env, settings=settings))
+    found = target_entries.listed(project)
     rows = [
         (t.name, t.context or "(current)", t.namespace, t.image, t.gpu, t.queue, " ".join(t.stages))
         for t in found
@@ -40,7 +38,7 @@ def list_(json_output: bool, env: str | None, settings: tuple[str, ...]) -> None
     render.document(document, text, as_json=json_output)
 
 
-@command.command(context_settings=_HELP)
+@command.command()
 @click.argument("name")
 @click.option(
     "--nodes",
@@ -48,27 +46,23 @@ def list_(json_output: bool, env: str | None, settings: tuple[str, ...]) -> None
     help="For a job of so many nodes; the most that mlp.yaml launches there unless given.",
 )
 @options.json_output
-@options.common
-def check(
-    name: str, nodes: int | None, json_output: bool, env: str | None, settings: tuple[str, ...]
-) -> int:
+@options.project
+def check(name: str, nodes: int | None, json_output: bool, project: "Project") -> int:
     """Look at all that a job needs on target NAME, from here and from inside of a pod.
 
     A small Job is run there and removed again. Ends with 3 where there is a problem.
     """
     from mlp.cli import doctor
-    from mlp.flows import project
     from mlp.flows.checkup import target_checks
     from mlp.flows.checkup.diagnosis import Report
 
-    loaded = project.load(env=env, settings=settings)
-    most = nodes or target_checks.most_nodes(loaded, name)
-    report = Report(tuple(target_checks.check(loaded, name, most, deep=True)), name)
+    most = nodes or target_checks.most_nodes(project, name)
+    report = Report(tuple(target_checks.check(project, name, most, deep=True)), name)
     doctor.show(report, as_json=json_output)
     return 0 if report.healthy else 3
 
 
-@command.command(context_settings=_HELP)
+@command.command()
 @click.argument("name")
 @click.option("--context", metavar="NAME", help="Of the kubeconfig; the current one unless given.")
 @click.option("--namespace", metavar="NAME", help="Where the jobs go.")
@@ -123,7 +117,7 @@ def check(
 @click.option("--yes", is_flag=True, help="Take what is found, and ask nothing.")
 @options.dry_run
 @options.json_output
-@options.common
+@options.project
 def add(
     name: str,
     secrets: tuple[str, ...],
@@ -131,8 +125,7 @@ def add(
     yes: bool,
     dry_run: bool,
     json_output: bool,
-    env: str | None,
-    settings: tuple[str, ...],
+    project: "Project",
     **given: Any,
 ) -> None:
     """Look at the cluster, propose target NAME, and write it into mlp.yaml.
@@ -144,15 +137,13 @@ def add(
     import sys
 
     from mlp.cli import render
-    from mlp.flows import project
     from mlp.flows.launch import target_entries
     from mlp.flows.launch.target_proposals import WantedTarget
 
-    loaded = project.load(env=env, settings=settings)
     wanted = WantedTarget(secrets=secrets or None, **given)
     asks = not (yes or dry_run or json_output) and sys.stdin.isatty()
     planned = target_entries.plan(
-        loaded,
+        project,
         name,
         wanted,
         _ask if asks else _take,
@@ -160,7 +151,7 @@ def add(
         makes_secret=asks or wanted.make_secret is not None,
     )
     if not dry_run:
-        target_entries.write(loaded, planned)
+        target_entries.write(project, planned)
     remote, secret = planned.remote, planned.secret
     document = {
         "target": name,

@@ -1,13 +1,18 @@
 """`mlp train`: the training stage, on one process or several, here or on a cluster."""
 
+from typing import TYPE_CHECKING
+
 import click
 
 from mlp.cli import options
 from mlp.cli.completion import stage_names
 from mlp.core.launch.launch import STRATEGIES, Strategy
 
+if TYPE_CHECKING:
+    from mlp.flows.project import Project
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+
+@click.command()
 @click.argument("stage", required=False, shell_complete=stage_names)
 @options.target
 @click.option("--nodes", type=click.IntRange(min=1), help="Nodes to train on.")
@@ -21,7 +26,7 @@ from mlp.core.launch.launch import STRATEGIES, Strategy
 @options.pull
 @options.dry_run
 @options.json_output
-@options.common
+@options.project
 def command(
     stage: str | None,
     target: str | None,
@@ -36,8 +41,7 @@ def command(
     pull: bool,
     dry_run: bool,
     json_output: bool,
-    env: str | None,
-    settings: tuple[str, ...],
+    project: "Project",
 ) -> int:
     """Run the training STAGE and what it needs, as a tracked run.
 
@@ -46,11 +50,9 @@ def command(
     from mlp.cli.views import run as view
     from mlp.core.launch.launch_section import LaunchSection
     from mlp.core.runs.run_request import RunRequest
-    from mlp.flows import project
     from mlp.flows.launch import training_stage
 
-    loaded = project.load(env=env, settings=settings)
-    chosen = training_stage.stage(loaded, stage)
+    chosen = training_stage.stage(project, stage)
     said = LaunchSection(
         target=target, nodes=nodes, gpus=gpus, processes_per_node=processes, strategy=strategy
     )
@@ -63,4 +65,4 @@ def command(
         detach=detach,
         show_all_ranks=all_ranks,
     )
-    return view.run(loaded, request, dry_run=dry_run, as_json=json_output)
+    return view.run(project, request, dry_run=dry_run, as_json=json_output)

@@ -1,23 +1,27 @@
 """`mlp ui`: MLflow's pages on this project's runs."""
 
+from typing import TYPE_CHECKING
+
 import click
 
 from mlp.cli import options
 
+if TYPE_CHECKING:
+    from mlp.flows.project import Project
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+
+@click.command()
 @click.option("--port", type=click.IntRange(1, 65535), help="[the first free one from 5000 on]")
 @click.option("--host", default="127.0.0.1", show_default=True, help="0.0.0.0: the whole network.")
 @click.option("--no-browser", is_flag=True, help="Only print the address.")
 @options.json_output
-@options.common
+@options.project
 def command(
     port: int | None,
     host: str,
     no_browser: bool,
     json_output: bool,
-    env: str | None,
-    settings: tuple[str, ...],
+    project: "Project",
 ) -> None:
     """Serve MLflow's pages on this project's runs, until Ctrl-C.
 
@@ -27,19 +31,17 @@ def command(
     import sys
 
     from mlp.cli import render
-    from mlp.flows import project
     from mlp.flows.runs import mlflow_pages
 
-    loaded = project.load(env=env, settings=settings)
     browser = not no_browser and sys.stdout.isatty()
-    there = mlflow_pages.served_already(loaded)
+    there = mlflow_pages.served_already(project)
     if there is not None:
         _show(there, "a tracking server has this project's runs", json_output, browser)
         return
     signal.signal(signal.SIGTERM, _interrupt)
     render.note("starting MLflow's pages …")
     try:
-        with mlflow_pages.served(loaded, host, port) as found:
+        with mlflow_pages.served(project, host, port) as found:
             _show(found.address, "Ctrl-C ends it", json_output, browser)
             if found.delivering:
                 render.note(f"runs that MLflow did not have yet come in: {found.delivering}")
