@@ -146,7 +146,7 @@ def stage_shell(scratch: Path, repeats: int) -> dict[str, dict[str, float]]:
     (run / "run.json").write_text(RunHeader("0" * 32, "bench", None).to_json(), encoding="utf-8")
     import mlp.runtime
 
-    worker = str(Path(mlp.runtime.__path__[0]) / "stage_shell.py")
+    worker = str(Path(mlp.runtime.__path__[0]) / "runs" / "stage_shell.py")
     variables = {
         "DVC_STAGE": "one",
         "MLP_RUN_ID": "0" * 32,

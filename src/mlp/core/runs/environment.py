@@ -15,6 +15,9 @@ STAGE = "MLP_STAGE"
 STAGE_RUN_ID = "MLP_STAGE_RUN_ID"
 LAUNCH = "MLP_LAUNCH"
 USER_SHELL = "MLP_USER_SHELL"
+# For a stage's shell alone: mlp's interpreter, and the module that runs a command on a target.
+PYTHON = "MLP_PYTHON"
+ELSEWHERE = "MLP_ELSEWHERE"
 # Where a stage's checkpoints lie, a directory or an s3:// address; beside its log unless set.
 CHECKPOINTS = "MLP_CHECKPOINTS"
 # In a pod, which volume claim is mounted where: a JSON object of claims by path.

@@ -27,7 +27,8 @@ def stage_shell(record: Recording) -> Iterator[None]:
         environment.RUN_ID: record.run_id,
         environment.RUN_DIR: str(record.run.path),
         environment.TRACKING_URI: record.tracking_uri,
-        "MLP_PYTHON": sys.executable,
+        environment.PYTHON: sys.executable,
+        environment.ELSEWHERE: "mlp.flows.launch.remote_stage",
         **environment.QUIET,
     }
     before = {name: os.environ.get(name) for name in ours}

@@ -14,7 +14,10 @@ from mlp.core.runs import environment
 _SHELL_OPTIONS = {"bash": ["--noprofile", "--norc"], "zsh": ["--no-rcs"]}
 # Set by whoever started `mlp run` for that process alone; inherited, they would send the stage's
 # MLflow calls elsewhere.
-_NOT_INHERITED = ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME", "MLP_PYTHON")
+_NOT_INHERITED = (
+    *("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"),
+    *(environment.PYTHON, environment.ELSEWHERE),
+)
 # One machine that needs no address to meet itself at.
 _ALONE = ("--standalone", "--nnodes=1")
 

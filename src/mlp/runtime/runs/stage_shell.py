@@ -68,9 +68,9 @@ def _header(run_dir: str) -> RunHeader:
 
 def _command(command: str, launch: Launch, show_all_ranks: bool) -> list[str]:
     """What is started in place of `command`: on a target, what launches it there."""
-    python = os.environ["MLP_PYTHON"]
+    python = os.environ[environment.PYTHON]
     if not launch.is_local:
-        return [python, "-m", "mlp.flows.launch.remote_stage", command]
+        return [python, "-m", os.environ[environment.ELSEWHERE], command]
     shell = os.environ.get(environment.USER_SHELL) or "/bin/sh"
     if launch.processes_per_node == 1:
         return in_shell(command, shell)
