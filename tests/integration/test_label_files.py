@@ -76,3 +76,10 @@ def check(labels: Sequence[Any], content: bytes, kind: str) -> None:
     assert outcomes([found[label.request_id] for label in told]) == outcomes(
         [label.label for label in told]
     )
+
+
+def test_a_file_is_the_one_that_is_named_whatever_its_name_looks_like(tmp_path: Path) -> None:
+    (tmp_path / "labels1.csv").write_text("request_id,label\na,another\n")
+    named = tmp_path / "labels[1].csv"
+    named.write_text("request_id,label\na,mine\n")
+    assert read(named) == {"a": "mine"}

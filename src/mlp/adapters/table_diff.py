@@ -1,6 +1,5 @@
-"""The door to DuckDB: what differs between two versions of a table, in bounded memory."""
+"""What differs between two versions of a table, in bounded memory, asked of DuckDB."""
 
-import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -8,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlp.adapters.base import duckdb_files
+from mlp.adapters.base.duckdb_files import exactly, literal
 from mlp.core.compare import table_changes
 from mlp.core.compare.table_changes import (
     ColumnChange,
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 MEMORY = "1GB"  # what does not fit goes to the scratch directory
 MAX_SUMMARISED = 200
 TOP = 5
-_THREADS = 8  # each needs memory of its own
 _BATCH = 50  # columns in one query
 _EXTREME = "1e150"  # squares of larger numbers overflow a double
 # What pandas reads as missing, so that a column of numbers with gaps is one of numbers here too.
@@ -75,18 +75,8 @@ def compare(
 def _connected(scratch: str) -> Iterator["DuckDBPyConnection"]:
     import duckdb
 
-    settings = {
-        "memory_limit": MEMORY,
-        "temp_directory": f"{scratch}/spill",
-        "threads": str(min(_THREADS, os.cpu_count() or 1)),
-        "preserve_insertion_order": "false",
-        # Everything used here is built in: nothing is fetched.
-        "autoinstall_known_extensions": "false",
-        "autoload_known_extensions": "false",
-    }
     try:
-        with duckdb.connect(f"{scratch}/tables.duckdb", config=settings) as connection:
-            connection.execute("SET enable_progress_bar = false")
+        with duckdb_files.connected(scratch, MEMORY) as connection:
             yield connection
     except duckdb.Error as e:
         first = str(e).strip().splitlines()[0] if str(e).strip() else type(e).__name__
@@ -101,10 +91,10 @@ def _load(connection: "DuckDBPyConnection", before: Path, after: Path, form: Tab
     for name, file, chosen in zip(("before", "after"), (before, after), options, strict=True):
         if "header" in chosen:
             chosen["header"] = headed
-        given = "".join(f", {key} = {_literal(value)}" for key, value in chosen.items())
+        given = "".join(f", {key} = {literal(value)}" for key, value in chosen.items())
         function = {"parquet": "read_parquet", "jsonl": "read_json"}.get(form.kind, "read_csv")
         kind = "VIEW" if form.kind == "parquet" else "TABLE"
-        source = f"{function}({_literal(_exactly(file))}{given})"
+        source = f"{function}({literal(exactly(file.absolute()))}{given})"
         connection.execute(f"CREATE {kind} {name} AS SELECT * FROM {source}")
 
 
@@ -116,9 +106,9 @@ def _options(connection: "DuckDBPyConnection", file: Path, form: TableFormat) ->
         return options | {"format": "newline_delimited", "maximum_depth": 1}
     options |= {"delim": "\t" if form.kind == "tsv" else _delimiter(file, form)}
     options |= {"nullstr": list(_MISSING)}
-    given = "".join(f", {key} = {_literal(value)}" for key, value in options.items())
+    given = "".join(f", {key} = {literal(value)}" for key, value in options.items())
     sniffed = connection.execute(
-        f"SELECT HasHeader FROM sniff_csv({_literal(_exactly(file))}{given})"
+        f"SELECT HasHeader FROM sniff_csv({literal(exactly(file.absolute()))}{given})"
     ).fetchone()
     return options | {"header": bool(sniffed and sniffed[0])}
 
@@ -131,19 +121,6 @@ def _delimiter(file: Path, form: TableFormat) -> str:
         line = opened.readline(2**20)
     found = max(_DELIMITERS, key=line.count)
     return chr(found) if found in line else ","
-
-
-def _exactly(file: Path) -> str:
-    """A pattern that only this path matches: DuckDB takes paths as glob patterns."""
-    return "".join(f"[{char}]" if char in "*?[" else char for char in str(file.absolute()))
-
-
-def _literal(value: object) -> str:
-    if isinstance(value, list):
-        return f"[{', '.join(map(_literal, value))}]"
-    if isinstance(value, bool | int):
-        return str(value)
-    return "'" + str(value).replace("'", "''") + "'"
 
 
 def _compare(connection: "DuckDBPyConnection") -> TableDifference:

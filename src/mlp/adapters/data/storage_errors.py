@@ -9,11 +9,11 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from mlp.adapters.base.object_store import is_foreign
 from mlp.adapters.data.packages import missing_package
 from mlp.core.errors import MlpError, RemoteError, Unavailable, from_os_error, links
 from mlp.core.patience import waiting_for
 
-_FOREIGN = ("botocore", "aiobotocore", "aiohttp", "s3fs", "gcsfs", "google", "azure", "adlfs")
 # Of this machine's own disk, whatever was being moved.
 _LOCAL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE)
 # What storage answers for good: the request itself is wrong.
@@ -62,7 +62,7 @@ def meaning(errors: list[BaseException], url: str) -> MlpError | None:
         if isinstance(error, OSError) and error.errno in _FINAL:
             message = f"the DVC remote {url} refused the request"
             return RemoteError(message, fix="`dvc remote list` shows its address", cause=cause)
-        foreign = type(error).__module__.partition(".")[0] in _FOREIGN
+        foreign = is_foreign(error)
         if foreign and "Credentials" in type(error).__name__:
             message = f"there are no credentials for the DVC remote {url}"
             return RemoteError(message, fix=_CREDENTIALS, cause=cause)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
-from mlp.core.errors import ConfigurationError, RemoteError
+from mlp.adapters.base import object_store
 from mlp.core.patience import waiting_for
 
 # A store that is away is noticed soon: what waits for it is safe, and is tried again later.
@@ -24,7 +24,7 @@ class Destination:
 
     def __init__(self, address: str | Path) -> None:
         self.address = str(address).rstrip("/")
-        self.remote = "://" in self.address
+        self.remote = object_store.is_address(self.address)
         if not self.remote:
             self.address = os.path.realpath(self.address)
 
@@ -72,39 +72,22 @@ class Destination:
 
     def filesystem(self) -> tuple[Any, str]:
         """What reaches the address, and the path in it."""
-        from fsspec.core import url_to_fs
-
-        scheme = self.address.partition("://")[0]
-        more: dict[str, Any] = {"use_listings_cache": False}
-        if scheme == "s3":
-            more["config_kwargs"] = _IMPATIENT
-        try:
-            filesystem, root = url_to_fs(self.address, **more)
-        except (ImportError, ValueError) as e:
-            package = {"s3": "s3fs", "gs": "gcsfs"}.get(scheme, f"the fsspec package for {scheme}")
-            raise ConfigurationError(
-                f"predictions go to {self.address}, which nothing that is installed can reach",
-                fix=f"pip install {package}",
-                cause=str(e),
-            ) from e
-        return filesystem, root
+        s3 = self.address.startswith("s3://")
+        more: dict[str, Any] = {"config_kwargs": _IMPATIENT} if s3 else {}
+        return object_store.filesystem(
+            self.address, "predictions", use_listings_cache=False, **more
+        )
 
     @contextlib.contextmanager
     def reaching(self, verb: str) -> Iterator[None]:
         """Raises RemoteError for what the store refuses or cannot do."""
-        try:
-            with waiting_for(f"the predictions at {self.address}"):
-                yield
-        except Exception as e:
-            # botocore's errors (no credentials, no connection) are not OSErrors.
-            ours = isinstance(e, OSError) or type(e).__module__.startswith(("botocore", "aiohttp"))
-            if not self.remote or not ours:
-                raise
-            raise RemoteError(
-                f"cannot {verb} the predictions at {self.address}",
-                fix="check the address, the credentials and AWS_ENDPOINT_URL; nothing is lost",
-                cause=f"{type(e).__name__}: {e}",
-            ) from e
+        doing = f"{verb} the predictions at {self.address}"
+        fix = "check the address, the credentials and AWS_ENDPOINT_URL; nothing is lost"
+        with (
+            object_store.reaching(self.address, doing, fix),
+            waiting_for(f"the predictions at {self.address}"),
+        ):
+            yield
 
 
 def _is_of(path: PurePath, day: str) -> bool:

@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlp.adapters.base.duckdb_files import exactly, literal
 from mlp.adapters.predictions.samples import json_path
 from mlp.core.errors import UsageError
 from mlp.core.serving.prediction_log import Label
@@ -32,7 +33,7 @@ def attach(log: "DuckDBPyConnection", path: Path) -> None:
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
         raise UsageError(f"labels come from {', '.join(_READERS)} files, and this is {path.name}")
-    quoted = "'" + str(path.absolute()).replace("'", "''") + "'"
+    quoted = literal(exactly(path.absolute()))
     try:
         relation = log.sql(f"SELECT * FROM {reader.format(quoted)}")
         have = relation.columns

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mlp.adapters.base import duckdb_files
+from mlp.adapters.base.duckdb_files import exactly, literal
 from mlp.adapters.predictions import parquet_tables, questions, records, segments
 from mlp.adapters.predictions.destination import Destination
 from mlp.adapters.predictions.pack import convert
@@ -43,17 +45,7 @@ def connect(
     place = Destination(destination)
     with tempfile.TemporaryDirectory(prefix="mlp-log-") as scratch:
         kept = kept or Path(scratch, "kept")
-        settings = {
-            "memory_limit": memory,
-            "temp_directory": f"{scratch}/spill",
-            "threads": str(min(_THREADS, os.cpu_count() or 1)),
-            "preserve_insertion_order": "false",
-            # Everything used here is built in: nothing is fetched.
-            "autoinstall_known_extensions": "false",
-            "autoload_known_extensions": "false",
-        }
-        with duckdb.connect(f"{scratch}/log.duckdb", config=settings) as connection:
-            connection.execute("SET enable_progress_bar = false")
+        with duckdb_files.connected(scratch, memory, _THREADS) as connection:
             try:
                 _views(connection, _files(connection, place, journals, scratch, kept, since))
             except duckdb.Error as e:
@@ -96,7 +88,7 @@ def _files(
     for table in parquet_tables.TABLES:
         empty = Path(scratch, table, "date=1970-01-01", "none.parquet")
         empty.parent.mkdir(parents=True, exist_ok=True)
-        statement = f"COPY ({parquet_tables.no_rows(table)}) TO {_quoted(str(empty))}"
+        statement = f"COPY ({parquet_tables.no_rows(table)}) TO {literal(str(empty))}"
         connection.execute(f"{statement} (FORMAT parquet)")
         # A segment that is still there may have Parquet files as well, if its packer died.
         packed = [p for p in place.files(table, day, kept) if p.stem not in unpacked]
@@ -127,9 +119,10 @@ def _confine(
 ) -> None:
     """Whatever it is asked from now on, it opens what lies in `folders`, and `files`."""
     paths = [str(path.absolute()) for path in files]
-    folders = [*folders, *map(_escaped, folders)]  # a pattern is looked at as it is written, too
+    # A pattern is looked at as it is written, too.
+    folders, paths = ([*places, *map(exactly, places)] for places in (folders, paths))
     for name, places in (("allowed_directories", folders), ("allowed_paths", paths)):
-        connection.execute(f"SET {name} = [{', '.join(map(_quoted, places))}]")
+        connection.execute(f"SET {name} = {literal(places)}")
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
 
@@ -142,7 +135,7 @@ def _views(connection: "DuckDBPyConnection", files: Mapping[str, Sequence[Path]]
     """
     for table, paths in files.items():
         # A path is a pattern, too: in these nothing stands for something else.
-        names = ", ".join(_quoted(_escaped(str(path))) for path in paths)
+        names = ", ".join(literal(exactly(path)) for path in paths)
         connection.execute(
             f"CREATE VIEW {table} AS SELECT * FROM read_parquet([{names}], union_by_name=true,"
             " hive_partitioning=true, hive_types={date: DATE})"
@@ -156,13 +149,3 @@ def _views(connection: "DuckDBPyConnection", files: Mapping[str, Sequence[Path]]
         f"CREATE VIEW labelled AS SELECT * FROM {records.PREDICTIONS}"
         " JOIN latest USING (request_id, row)"
     )
-
-
-def _quoted(text: str) -> str:
-    """A text in SQL."""
-    return "'" + text.replace("'", "''") + "'"
-
-
-def _escaped(path: str) -> str:
-    """A path in which nothing stands for something else."""
-    return "".join(f"[{c}]" if c in "*?[" else c for c in path)

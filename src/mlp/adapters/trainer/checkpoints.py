@@ -9,9 +9,12 @@ import shutil
 import warnings
 import zipfile
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+from mlp.adapters.base import object_store
+from mlp.adapters.base.object_store import is_address
 from mlp.core.errors import ConfigurationError, MlpError, RemoteError
 from mlp.core.launch import job_spec as jobs
 from mlp.core.runs import environment
@@ -23,11 +26,6 @@ INTERRUPTED = "interrupted.ckpt"
 _BLOCK_BYTES = 256 * 1024
 
 
-def is_address(place: Path | str) -> bool:
-    """Whether `place` is an address such as s3://BUCKET/PATH, and no directory."""
-    return "://" in str(place)
-
-
 def canonical(place: Path | str) -> str:
     """The one name of a place of checkpoints.
 
@@ -35,38 +33,17 @@ def canonical(place: Path | str) -> str:
     """
     if not is_address(place):
         return os.path.realpath(place)
-    from fsspec.core import url_to_fs
-
-    try:
-        url_to_fs(str(place))
-    except (ImportError, ValueError) as e:
-        scheme = str(place).partition("://")[0]
-        package = {"s3": "s3fs", "gs": "gcsfs"}.get(scheme, f"the fsspec package for {scheme}://")
-        raise ConfigurationError(
-            f"checkpoints go to {place}, which nothing that is installed can reach",
-            fix=f"pip install {package} where the stage runs",
-            cause=str(e),
-        ) from e
+    object_store.filesystem(str(place), "checkpoints", "where the stage runs")
     return str(place).rstrip("/")
 
 
-@contextlib.contextmanager
-def reaching(place: str) -> Iterator[None]:
+def reaching(place: str) -> AbstractContextManager[None]:
     """Raises RemoteError for what an object store refuses or cannot do."""
-    if not is_address(place):
-        yield
-        return
-    try:
-        yield
-    except Exception as e:
-        # botocore's errors (no credentials, no connection) are not OSErrors.
-        if not isinstance(e, OSError) and not type(e).__module__.startswith("botocore."):
-            raise
-        raise RemoteError(
-            f"cannot read the checkpoints at {place}",
-            fix="check the address, and the credentials and the endpoint (AWS_...) of the stage",
-            cause=f"{type(e).__name__}: {e}",
-        ) from e
+    return object_store.reaching(
+        place,
+        f"read the checkpoints at {place}",
+        "check the address, and the credentials and the endpoint (AWS_...) of the stage",
+    )
 
 
 @contextlib.contextmanager
@@ -219,19 +196,15 @@ def newest(folder: str) -> str | None:
 
 def exists(path: str) -> bool:
     """Whether this process sees the checkpoint. Raises RemoteError as `newest` does."""
-    from fsspec.core import url_to_fs
-
     with reaching(path):
-        filesystem, inner = url_to_fs(path)
+        filesystem, inner = object_store.filesystem(path, "checkpoints")
         filesystem.invalidate_cache()
         return bool(filesystem.isfile(inner))
 
 
 def _newest_first(folder: str) -> list[str]:
     """The names of the checkpoints in `folder`."""
-    from fsspec.core import url_to_fs
-
-    filesystem, inner = url_to_fs(folder)
+    filesystem, inner = object_store.filesystem(folder, "checkpoints")
     filesystem.invalidate_cache()
     try:
         entries = filesystem.ls(inner, detail=True)
@@ -260,9 +233,7 @@ def _contents(path: str) -> tuple[bool, bool]:
     `torch.save` writes a zip file, whose directory is at its end: a file that was cut off, or
     never reached the disk, has none. Tensors are not read.
     """
-    from fsspec.core import url_to_fs
-
-    filesystem, inner = url_to_fs(path)
+    filesystem, inner = object_store.filesystem(path, "checkpoints")
     try:
         with (
             filesystem.open(inner, "rb", block_size=_BLOCK_BYTES) as file,
