@@ -7,6 +7,7 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlp.adapters.base import importing
 from mlp.adapters.scoring.answers import JSON, TEXT, Refusal, ScoringAnswer
 from mlp.core.runs.environment import QUIET
 
@@ -26,6 +27,7 @@ def load(path: Path) -> "PyFuncModel":
     """The model in a directory, as `mlflow models serve` loads it."""
     for variable, value in QUIET.items():
         os.environ.setdefault(variable, value)
+    importing.whole("mlflow.pyfunc.scoring_server")
     from mlflow.environment_variables import _MLFLOW_IS_IN_SERVING_ENVIRONMENT
     from mlflow.pyfunc import scoring_server
 

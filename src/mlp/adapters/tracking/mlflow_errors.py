@@ -51,8 +51,8 @@ def _failures() -> tuple[type[Exception], ...]:
 
 def _raised_by(module: str, name: str) -> tuple[type[Exception], ...]:
     """The class of what a library raises, which it cannot have raised where it is not imported."""
-    found = sys.modules.get(module)
-    return (getattr(found, name),) if found else ()
+    found = getattr(sys.modules.get(module), name, None)  # another thread may be importing it
+    return (found,) if found else ()
 
 
 def _meaning(error: Exception, where: str, uri: str) -> MlpError:

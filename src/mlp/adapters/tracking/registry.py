@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from mlp.adapters.base import importing
 from mlp.adapters.tracking.artifact_places import local_path
 from mlp.adapters.tracking.client import client
 from mlp.adapters.tracking.client_store import as_version
@@ -19,6 +20,7 @@ from mlp.core.runs.recorded_run import Tag
 from mlp.core.runs.tracking_uri import file_of
 
 _SQLITE = "sqlite:///"
+_FOR_FILES = ("mlflow.pyfunc", "mlflow.store.artifact.artifact_repository_registry")
 # MLflow keeps the whole address that they had when the model was logged.
 _MISSING = "put them back where they were, or log and register the model again"
 
@@ -145,6 +147,7 @@ def files_at(uri: str, location: str) -> Iterator[Path]:
 
 def fetch(uri: str, location: str, to: Path) -> Path:
     """Download the files at an address that MLflow knows, in the same way."""
+    importing.whole(*_FOR_FILES)  # a server fetches the files of two versions at once
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
     to.parent.mkdir(parents=True, exist_ok=True)
