@@ -21,7 +21,7 @@ from mlp.core.models.model_version import VersionTag
 from mlp.flows import project as projects
 from mlp.flows.models import promoting, registering
 from mlp.flows.project import Project
-from mlp.runtime.serving import wire
+from mlp.runtime.serving import challenger_framing
 from tests.integration import model_store
 from tests.integration.model_store import COMMIT, Store
 
@@ -401,7 +401,7 @@ def test_a_challenger_that_fails_on_its_example_is_told_by_its_exception(picky: 
             process = subprocess.Popen(command, pass_fds=(theirs.fileno(),))
         told = b"".join(iter(lambda: ours.recv(1 << 16), b""))
     assert process.wait() == 1
-    ((header, _),) = wire.Unpacker().feed(told)
+    ((header, _),) = challenger_framing.Unpacker().feed(told)
     assert header["broken"] == "it cannot be loaded: 400 ValueError: row too big"
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlp.core.errors import ConfigurationError
-from mlp.runtime.serving import feedback, wire
+from mlp.runtime.serving import challenger_framing, feedback
 from mlp.runtime.serving.start import read_spec, state_of
 from mlp.runtime.serving.supervisor import listen
 
@@ -20,8 +20,8 @@ HEADERS = st.dictionaries(st.text(max_size=8), st.integers() | st.text(max_size=
 def test_messages_come_out_as_they_went_in_however_they_are_cut(
     messages: list[tuple[dict[str, object], bytes]], step: int
 ) -> None:
-    stream = b"".join(wire.packed(header, body) for header, body in messages)
-    unpacker = wire.Unpacker()
+    stream = b"".join(challenger_framing.packed(header, body) for header, body in messages)
+    unpacker = challenger_framing.Unpacker()
     found = []
     for start in range(0, len(stream), step):
         found += unpacker.feed(stream[start : start + step])

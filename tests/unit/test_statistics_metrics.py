@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
 
-from mlp.core.ab.statistics import bootstrap, fixed, metrics, quantiles
+from mlp.core.ab.statistics import bootstrap, fixed_horizon, metrics, quantiles
 from mlp.core.ab.statistics.labelled_rows import LabelledRows
 from mlp.core.ab.statistics.metric_comparison import AnalysisPlan, compare
 from mlp.core.errors import ConfigurationError
@@ -279,4 +279,4 @@ def test_quantiles_are_numpys(values: list[float], q: float) -> None:
 
 
 def test_freedom_of_equal_arms_is_the_sum_of_both() -> None:
-    assert fixed.freedom([1.0, 1.0], [50, 50]) == pytest.approx(98)
+    assert fixed_horizon.freedom([1.0, 1.0], [50, 50]) == pytest.approx(98)

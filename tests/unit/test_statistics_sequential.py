@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mlp.core.ab.statistics import estimates, fixed, sequential, sums
+from mlp.core.ab.statistics import estimates, fixed_horizon, sequential, sums
 from mlp.core.ab.statistics.estimates import Pair
 from mlp.core.ab.statistics.labelled_rows import LabelledRows
 from mlp.core.ab.statistics.metric_comparison import AnalysisPlan
@@ -203,7 +203,7 @@ def test_intervals_hold_the_true_difference() -> None:
     away = np.abs(d - 0.03)
     always = (away <= sequential.half_width(v, PLAN.mixture(pair), 0.05)).all(1)
     assert always.mean() >= 0.95
-    plain = away <= fixed.half_width(v, pair.freedom(), 0.05)
+    plain = away <= fixed_horizon.half_width(v, pair.freedom(), 0.05)
     assert plain.mean() == pytest.approx(0.95, abs=0.02)
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mlp.adapters.tracking import trying
+from mlp.adapters.tracking import model_trial
 from mlp.core.errors import UserCodeError
 
 TRACEBACK = """a warning
@@ -39,6 +39,6 @@ def test_the_exception_is_told_and_its_traceback_is_the_cause(
     python.write_text(f"#!/bin/sh\ncat {tmp_path}/said >&2\nexit 3\n")
     python.chmod(0o755)
     with pytest.raises(UserCodeError) as failed:
-        trying.attempt(python, tmp_path)
+        model_trial.attempt(python, tmp_path)
     assert failed.value.message == f"the model does not answer: {told}"
     assert failed.value.cause == said.strip()

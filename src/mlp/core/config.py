@@ -12,10 +12,10 @@ from mlp.core.launch.launch_section import LaunchSection
 from mlp.core.launch.targets_section import KubernetesTarget
 from mlp.core.models.model_section import Model
 from mlp.core.nearest import did_you_mean
-from mlp.core.positions import Document, Path
 from mlp.core.section import Section
 from mlp.core.serving.deploy_section import Deploy
 from mlp.core.serving.serve_section import Serve
+from mlp.core.yaml_positions import Document, Path
 
 DEFAULT_TRACKING_URI = "sqlite:///mlflow.db"
 DEFAULT_STATE = "sqlite:///.mlp/state.db"

@@ -2,8 +2,8 @@
 
 from mlp.adapters.scoring.answers import Refusal, ScoringAnswer, merge
 from mlp.adapters.scoring.code import brings_code, left_code
-from mlp.adapters.scoring.requests import ScoringRequest, read
 from mlp.adapters.scoring.scorer import Scorer
+from mlp.adapters.scoring.scoring_requests import ScoringRequest, read
 
 __all__ = [
     "Refusal",

@@ -5,9 +5,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlp.adapters.scoring import fast, mlflow_server, requests, signature
+from mlp.adapters.scoring import fast_answers, mlflow_server, scoring_requests, signature
 from mlp.adapters.scoring.answers import JSON, Refusal, ScoringAnswer
-from mlp.adapters.scoring.requests import ScoringRequest
+from mlp.adapters.scoring.scoring_requests import ScoringRequest
 
 if TYPE_CHECKING:
     from mlflow.pyfunc import PyFuncModel
@@ -23,7 +23,7 @@ class Scorer:
         self.model = model
         self.path = path
         self.probabilities = probabilities
-        self._fast = fast.prepare(model, probabilities=probabilities)
+        self._fast = fast_answers.prepare(model, probabilities=probabilities)
         if self._fast is not None and not self._proven():
             self._fast = None
         self.quick = self._fast is not None
@@ -35,7 +35,7 @@ class Scorer:
 
     def read(self, body: bytes, content_type: str | None) -> ScoringRequest:
         """A request from its body; raises Refusal where no model could answer it."""
-        return requests.read(body, content_type)
+        return scoring_requests.read(body, content_type)
 
     def answer(self, request: ScoringRequest) -> ScoringAnswer:
         """The predictions; raises Refusal where MLflow's server would answer anything but a 200."""

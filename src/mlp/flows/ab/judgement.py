@@ -11,7 +11,7 @@ from mlp.core.ab.verdict import Verdict
 from mlp.core.errors import ConfigurationError
 from mlp.core.models.ledger import LedgerEntry
 from mlp.core.models.standing import taken_out
-from mlp.flows.models.opened import opened
+from mlp.flows.models.opened_model import opened
 from mlp.flows.models.reconcile import settle
 from mlp.flows.project import Project
 from mlp.flows.serving import logged_predictions

@@ -12,7 +12,7 @@ from mlp.core.errors import ConfigurationError, GateRefused, RemoteError
 from mlp.core.models.ledger import CHALLENGER, CHAMPION, Action, LedgerEntry
 from mlp.flows.ab import judgement, traffic_shares
 from mlp.flows.models import promoting, rolling_back
-from mlp.flows.models.opened import opened
+from mlp.flows.models.opened_model import opened
 from mlp.flows.project import Project
 
 Progress = Callable[[str], None]

@@ -3,7 +3,7 @@
 from mlp.core.ab.traffic import Traffic, traffic
 from mlp.core.errors import ConfigurationError, UsageError
 from mlp.core.models.ledger import CHALLENGER, CHAMPION, Action, LedgerEntry
-from mlp.flows.models.opened import Opened, actor, opened
+from mlp.flows.models.opened_model import Opened, actor, opened
 from mlp.flows.models.reconcile import settle
 from mlp.flows.project import Project
 

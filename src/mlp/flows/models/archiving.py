@@ -6,7 +6,7 @@ from mlp.core.errors import UsageError
 from mlp.core.models.ledger import CHALLENGER, CHAMPION, Action, LedgerEntry
 from mlp.core.models.model_version import Lifecycle
 from mlp.flows.models.changing import change_locked
-from mlp.flows.models.opened import Opened, actor, opened
+from mlp.flows.models.opened_model import Opened, actor, opened
 from mlp.flows.models.reconcile import settle, settle_locked, tag
 from mlp.flows.project import Project
 

@@ -19,7 +19,7 @@ from mlp.core.models.standing import (
     taken_out,
     who_made,
 )
-from mlp.flows.models.opened import Opened
+from mlp.flows.models.opened_model import Opened
 from mlp.flows.models.reconcile import settle_locked, tag
 
 

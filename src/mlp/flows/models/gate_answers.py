@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from mlp.adapters.base import folder_digests, lock, model_requirements
-from mlp.adapters.tracking import registry, trying
-from mlp.adapters.tracking.trying import Tried
+from mlp.adapters.tracking import model_trial, registry
+from mlp.adapters.tracking.model_trial import Tried
 from mlp.core.digests import changes, combined
 from mlp.core.errors import ConfigurationError, MlpError, UserCodeError
 from mlp.core.models import gates as judged
@@ -19,7 +19,7 @@ from mlp.core.models.model_section import Evaluation, Primary
 from mlp.core.models.model_version import ModelVersion, VersionTag, recorded_digest, registration
 from mlp.core.runs.recorded_run import FINISHED
 from mlp.flows.models import origin
-from mlp.flows.models.opened import Opened
+from mlp.flows.models.opened_model import Opened
 from mlp.flows.models.origin import ModelOrigin
 from mlp.flows.models.registering import described
 
@@ -71,7 +71,7 @@ class Examination:
         folder = self.folders[self.candidate.version]
         try:
             python, which = _python(self.model, folder)
-            self.tried = trying.attempt(python, folder, **self._table())
+            self.tried = model_trial.attempt(python, folder, **self._table())
         except MlpError as e:
             return judged.prediction(
                 False,
@@ -161,7 +161,7 @@ class Examination:
         if tried is None:
             folder = self.folders[version.version]
             python, _ = _python(self.model, folder)
-            tried = trying.attempt(python, folder, example=False, **self._table())
+            tried = model_trial.attempt(python, folder, example=False, **self._table())
         if tried.failed:
             raise UserCodeError(
                 f"version {version.version} cannot score the table: {tried.failed}",

@@ -8,7 +8,7 @@ from mlp.adapters.tracking import registry
 from mlp.core.models.ledger import Action, LedgerEntry
 from mlp.core.models.model_version import ModelVersion, VersionTag, registration
 from mlp.core.models.standing import lifecycle
-from mlp.flows.models.opened import opened
+from mlp.flows.models.opened_model import opened
 from mlp.flows.models.reconcile import settle
 from mlp.flows.project import Project
 

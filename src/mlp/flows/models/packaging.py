@@ -17,7 +17,7 @@ from mlp.core.digests import combined
 from mlp.core.errors import ConfigurationError, GateRefused, UsageError, from_os_error
 from mlp.core.models import package
 from mlp.core.models.model_version import recorded_digest, registration
-from mlp.flows.models.opened import Opened, opened
+from mlp.flows.models.opened_model import Opened, opened
 from mlp.flows.models.reconcile import settle
 from mlp.flows.project import Project
 

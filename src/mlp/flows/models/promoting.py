@@ -13,7 +13,7 @@ from mlp.core.models.model_version import ModelVersion, recorded_digest
 from mlp.core.models.standing import AGAINST, SEEN
 from mlp.flows.models import gate_answers
 from mlp.flows.models.changing import change, lost
-from mlp.flows.models.opened import Opened, actor, opened
+from mlp.flows.models.opened_model import Opened, actor, opened
 from mlp.flows.models.reconcile import settle
 from mlp.flows.project import Project
 

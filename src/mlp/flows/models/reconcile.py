@@ -8,7 +8,7 @@ from mlp.core.errors import ConfigurationError
 from mlp.core.models.ledger import CHALLENGER, Action, LedgerEntry
 from mlp.core.models.model_version import MODEL_MADE, RegisteredModel, VersionTag, model_made
 from mlp.core.models.standing import holders, lifecycle, to_clear, unsettled
-from mlp.flows.models.opened import Opened, opened
+from mlp.flows.models.opened_model import Opened, opened
 from mlp.flows.project import Project
 
 

@@ -25,7 +25,7 @@ from mlp.core.models.model_version import (
 )
 from mlp.core.runs.recorded_run import FINISHED
 from mlp.flows.models import origin
-from mlp.flows.models.opened import Opened, actor, opened
+from mlp.flows.models.opened_model import Opened, actor, opened
 from mlp.flows.models.origin import ModelOrigin
 from mlp.flows.models.reconcile import settle, settle_locked
 from mlp.flows.project import Project

@@ -9,7 +9,7 @@ from mlp.core.models.ledger import CHALLENGER, CHAMPION, Action, LedgerEntry
 from mlp.core.models.model_version import recorded_digest
 from mlp.core.models.standing import last_good, who_made
 from mlp.flows.models.changing import change
-from mlp.flows.models.opened import Opened, actor, opened
+from mlp.flows.models.opened_model import Opened, actor, opened
 from mlp.flows.models.reconcile import settle
 from mlp.flows.project import Project
 

@@ -18,7 +18,7 @@ from mlp.core.serving import deploy_section, replicas
 from mlp.core.serving.replicas import Pod, Replicas
 from mlp.flows.ab import traffic_shares
 from mlp.flows.launch import image_building
-from mlp.flows.models.opened import opened
+from mlp.flows.models.opened_model import opened
 from mlp.flows.project import Project
 from mlp.flows.serving import readiness
 from mlp.flows.serving.readiness import ServingPlace, place

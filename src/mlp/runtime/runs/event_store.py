@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mlp.adapters.base import event_file
-from mlp.adapters.tracking.store import EventStore
+from mlp.adapters.tracking.stage_store import EventStore
 from mlp.core.errors import UsageError
 from mlp.core.layout import RunLayout
 from mlp.core.runs import environment

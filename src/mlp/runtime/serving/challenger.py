@@ -16,7 +16,7 @@ from mlp.adapters.prometheus import Metrics
 from mlp.core.quantities import amount
 from mlp.core.serving.challenger_failures import Failures
 from mlp.core.serving.serve_section import Serve
-from mlp.runtime.serving import wire
+from mlp.runtime.serving import challenger_framing
 from mlp.runtime.serving.challenger_child import Child
 
 log = logging.getLogger("mlp.serving")
@@ -299,7 +299,7 @@ class Challenger:
         self._asked[number] = _Asked(job, asker, time.monotonic(), shadow)
         header = {"id": number, "type": content_type, "rows": rows}
         if self._transport is not None:
-            self._transport.write(wire.packed(header, body))
+            self._transport.write(challenger_framing.packed(header, body))
         return number
 
     def _silent_for(self) -> float:
@@ -336,7 +336,7 @@ class Challenger:
 class _Link(asyncio.Protocol):
     def __init__(self, challenger: Challenger) -> None:
         self._challenger = challenger
-        self._unpacker = wire.Unpacker()
+        self._unpacker = challenger_framing.Unpacker()
 
     def data_received(self, data: bytes) -> None:
         try:

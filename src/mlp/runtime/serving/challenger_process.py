@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mlp.adapters.scoring import Refusal, Scorer
-from mlp.runtime.serving import wire
+from mlp.runtime.serving import challenger_framing
 
 _CHUNK = 1 << 18
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -33,10 +33,10 @@ def main(descriptor: int, settings: dict[str, Any]) -> int:
             if scorer.example is not None:
                 scorer.answer(scorer.read(*scorer.example))
         except Exception as e:  # noqa: BLE001 - a model's own code may raise anything
-            link.sendall(wire.packed({"broken": f"it cannot be loaded: {_said(e)}"}))
+            link.sendall(challenger_framing.packed({"broken": f"it cannot be loaded: {_said(e)}"}))
             return 1
-        link.sendall(wire.packed({"ready": True}))
-        unpacker = wire.Unpacker()
+        link.sendall(challenger_framing.packed({"ready": True}))
+        unpacker = challenger_framing.Unpacker()
         while data := link.recv(_CHUNK):
             for header, body in unpacker.feed(data):
                 link.sendall(_answer(scorer, header, body))
@@ -65,7 +65,7 @@ def _answer(scorer: Scorer, header: dict[str, Any], body: bytes) -> bytes:
     except Exception as e:  # noqa: BLE001 - a model's own code may raise anything
         told |= {"failed": "error", "detail": _said(e), "by_model": True}
     told["ms"] = (time.monotonic() - started) * 1000
-    return wire.packed(told, answer)
+    return challenger_framing.packed(told, answer)
 
 
 def _said(error: Exception) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlp.core.ab.statistics import fixed
+from mlp.core.ab.statistics import fixed_horizon
 
 Array = NDArray[Any]
 Function = Callable[[Array], Array]  # sums (..., k) -> value (...)
@@ -53,7 +53,7 @@ class Pair:
     def freedom(self, ratio: float = 1.0) -> Array:
         """Welch and Satterthwaite's degrees of freedom of the contrast."""
         weights = np.array([ratio**2, 1.0])
-        return np.asarray(fixed.freedom(self.variances() * weights, self.users))
+        return np.asarray(fixed_horizon.freedom(self.variances() * weights, self.users))
 
     def variance_at(self, users: int, ratio: float = 1.0) -> Array:
         """The contrast's variance if each arm had so many users: what a test is planned for."""

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlp.core.ab.statistics import bootstrap, fixed, sequential
+from mlp.core.ab.statistics import bootstrap, fixed_horizon, sequential
 from mlp.core.ab.statistics.estimates import Pair
 from mlp.core.ab.statistics.metrics import Statistic
 
@@ -61,11 +61,11 @@ def compare(statistic: Statistic, plan: AnalysisPlan, *, mean: bool, seed: int =
     wide = float(sequential.half_width(v, mixture, plan.alpha))
     p = float(sequential.p_value(d, v, mixture))
     freedom = pair.freedom()
-    plain_p = float(fixed.p_value(d, v, freedom))
+    plain_p = float(fixed_horizon.p_value(d, v, freedom))
     if mean:
-        half = float(fixed.half_width(v, freedom, plan.alpha))
+        half = float(fixed_horizon.half_width(v, freedom, plan.alpha))
         plain = (d - half, d + half)
-        each = fixed.half_width(pair.variances(), pair.users - 1.0, plan.alpha)
+        each = fixed_horizon.half_width(pair.variances(), pair.users - 1.0, plan.alpha)
         bounds = [(float(x - h), float(x + h)) for x, h in zip(pair.value, each, strict=True)]
     else:
         drawn = bootstrap.draws(statistic, seed)
