@@ -31,7 +31,7 @@ def with_remote(project: Project, place: Path) -> Project:
     return project
 
 
-@pytest.mark.parametrize("command", ["run", "train", "run --dry-run", "status"])
+@pytest.mark.parametrize("command", ["run", "train", "run --dry-run", "status", "doctor"])
 def test_data_that_was_never_pulled_is_named_with_what_gets_it(
     make_project: Make, command: str
 ) -> None:
@@ -40,8 +40,10 @@ def test_data_that_was_never_pulled_is_named_with_what_gets_it(
     )
     done = project.call(*command.split())
     assert done.code == 3
-    assert "needs data that is not here: raw.csv" in done.err
-    assert "dvc pull raw.csv" in done.err
+    said = done.err if command != "doctor" else done.out
+    assert "needs data that is not here: raw.csv" in said
+    assert "dvc pull raw.csv" in said
+    assert "mlp doctor" not in done.out, "which says no more"
     assert project.runs == []
 
 

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from mlp.core.runs.recorded_run import Tag
-from tests.conftest import Done, Make, Project, Recorded
+from tests.conftest import Done, Make, Project, Recorded, single
 
 pytestmark = pytest.mark.slow
 
@@ -110,6 +110,9 @@ model = LogisticRegression().fit([[0], [1]], [0, 1])
 assert refused(mlflow.log_metric, "", 1)
 assert refused(mlflow.log_metric, "a//b", 1)
 assert refused(mlflow.log_param, "a/../b", 1)
+for call in (mlflow.log_metric, mlflow.log_param):
+    call("a_b", 1)
+    assert refused(call, "a%b", 2), "it would be recorded as a_b"
 for name in ("v1.2", "a:b", "a%b", "it's"):
     assert refused(mlflow.sklearn.log_model, model, name=name), name
 """,
@@ -251,3 +254,25 @@ def test_nothing_is_recorded_twice_or_elsewhere(recorded: Recorded) -> None:
     assert len(recorded.all) == 1 + len(STAGES) + 4 + 2
     assert len(recorded.client.search_logged_models([stages[0].info.experiment_id])) == 2
     assert {run.info.status for run in stages} == {"FINISHED"}
+
+
+IDS = """
+import json, mlflow
+project = mlflow.get_experiment_by_name("demo")
+found = mlflow.search_runs([project.experiment_id], output_format="list")
+own = mlflow.get_experiment(project.experiment_id).name
+default = mlflow.get_experiment_by_name("Default").experiment_id
+json.dump([project.experiment_id, own, default, len(found)], open("ids", "w"))
+"""
+
+
+def test_an_experiment_goes_by_its_own_id(make_project: Make) -> None:
+    project = make_project({"dvc.yaml": single("ids", "python ids.py"), "ids.py": IDS})
+    assert project.mlp("run").code == 0
+    recorded = project.recorded()
+    assert project.mlp("run", "--force").code == 0
+    experiment = recorded.client.get_experiment_by_name("demo")
+    assert experiment is not None
+    told = json.loads((project.root / "ids").read_text())
+    # Of the first run the pipeline and its stage, of this one the pipeline too, if it has arrived.
+    assert told[:3] == [experiment.experiment_id, "demo", "0"] and told[3] >= 3, told

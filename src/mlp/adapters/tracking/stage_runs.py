@@ -30,6 +30,8 @@ class StageRun:
     tags: dict[str, str] = field(default_factory=dict)
     metrics: dict[str, "Metric"] = field(default_factory=dict)
     models: list[Any] = field(default_factory=list)
+    # As names of metrics and params are delivered -> as they were logged.
+    spelled: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def take(self, event: Event) -> None:
         """What an event says of the run."""
@@ -115,6 +117,20 @@ def refuse_changes(known: Mapping[str, str], given: Mapping[str, str]) -> None:
                 f"Changing param values is not allowed. Param with key='{name}' was already logged "
                 f"with value='{known[name]}'. Attempted logging new value '{value}'."
             )
+
+
+def refuse_collisions(run: StageRun, metrics: Iterable[Any], params: Iterable[Any]) -> None:
+    """Raise for a name that would be delivered as another one's: it would take its place."""
+    from mlflow.exceptions import MlflowException
+
+    for kind, items in (("metric", metrics), ("param", params)):
+        for item in items:
+            delivered = accepted(item.key)
+            other = run.spelled.setdefault((kind, delivered), item.key)
+            if other != item.key:
+                raise MlflowException.invalid_parameter_value(
+                    f"the {kind} {item.key!r} would be recorded as {delivered!r}, as {other!r} is"
+                )
 
 
 def refuse(metrics: Iterable[Any], params: Iterable[Any], tags: Iterable[Any]) -> None:

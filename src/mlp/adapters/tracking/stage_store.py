@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlp.adapters.tracking.adoption import adopt
 from mlp.adapters.tracking.client import probe
+from mlp.adapters.tracking.mlflow_store import opened
 from mlp.adapters.tracking.sqlite_store import opening
 from mlp.adapters.tracking.stage_runs import (
     EXPERIMENT,
@@ -25,9 +26,10 @@ from mlp.adapters.tracking.stage_runs import (
     now,
     refuse,
     refuse_changes,
+    refuse_collisions,
     search,
 )
-from mlp.core.errors import RemoteError
+from mlp.core.errors import MlpError, RemoteError
 from mlp.core.runs.events import Event
 from mlp.core.runs.identity import new_run_id
 from mlp.core.runs.recorded_run import Tag
@@ -94,10 +96,10 @@ class EventStore:
 
     def get_experiment(self, experiment_id: str) -> "Experiment":
         """The project's experiment for ours, otherwise the real one."""
-        if experiment_id != EXPERIMENT:
+        if experiment_id not in (EXPERIMENT, self._experiment_id):
             found: Experiment = self._real.get_experiment(experiment_id)
             return found
-        return self._experiment(self._experiment_name)
+        return self._experiment()
 
     def get_experiment_by_name(self, experiment_name: str) -> "Experiment | None":
         """The project's experiment, or another one of the server; None where there is none.
@@ -105,7 +107,7 @@ class EventStore:
         `set_experiment` needs no server, so that a server that is away ends no script.
         """
         if experiment_name == self._experiment_name:
-            return self._experiment(experiment_name)
+            return self._experiment()
         try:
             probe(self._real_uri)
         except RemoteError:
@@ -115,7 +117,7 @@ class EventStore:
 
     def create_experiment(self, *_: Any, **__: Any) -> str:
         """Nothing is made: a stage's run belongs to the project's experiment."""
-        return EXPERIMENT
+        return self._experiment_id
 
     def search_runs(
         self,
@@ -136,7 +138,7 @@ class EventStore:
             real = self._real.search_runs(
                 asked, filter_string, run_view_type, max_results, order_by, page_token
             )
-        if EXPERIMENT not in experiment_ids or page_token:
+        if not {EXPERIMENT, self._experiment_id} & {*experiment_ids} or page_token:
             return real
         known = below(self._stage_run_id, self._stage, self._recorded(None))
         theirs = [run for run in real if run.data.tags.get(Tag.RUN_ID) not in known]
@@ -149,10 +151,22 @@ class EventStore:
         found = self._real.get_experiment_by_name(self._experiment_name)
         return None if found is None else str(found.experiment_id)
 
-    def _experiment(self, name: str) -> "Experiment":
+    @cached_property
+    def _experiment_id(self) -> str:
+        """The same for whoever is told of it; MLflow's word for it where the store does not know it
+        yet, or is away."""
+        try:
+            with opened(self._real_uri) as store:
+                return store.experiment(self._experiment_name) or EXPERIMENT
+        except MlpError:
+            return EXPERIMENT
+
+    def _experiment(self) -> "Experiment":
         from mlflow.entities import Experiment
 
-        return Experiment(EXPERIMENT, name, str(self._directory), "active")
+        return Experiment(
+            self._experiment_id, self._experiment_name, str(self._directory), "active"
+        )
 
     # --- runs ----------------------------------------------------------------------------------
 
@@ -226,6 +240,7 @@ class EventStore:
             return
         refuse(metrics, params, tags)
         run = self._runs[run_id]
+        refuse_collisions(run, metrics, params)
         steps: dict[tuple[int, int], dict[str, float]] = {}
         for metric in metrics:
             values = steps.setdefault((metric.timestamp, metric.step), {})

@@ -126,6 +126,10 @@ def _pipeline(root: Path, config: Config | None) -> Iterator[Check]:
         return
     count = "1 stage" if len(names) == 1 else f"{len(names)} stages"
     yield Check("pipeline", CheckVerdict.OK, f"dvc.yaml and dvc.lock are right: {count}")
+    try:
+        data.count(root, ())
+    except MlpError as e:  # data that no stage makes is not here, as in a clone before `dvc pull`
+        yield _problem("data", e)
     if config is not None and config.launch:
         yield _launches(config, names)
 

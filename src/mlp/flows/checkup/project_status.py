@@ -95,7 +95,7 @@ def status(project: Project) -> ProjectStatus:
         undelivered=undelivered,
         stages=stages,
         problem=problem,
-        next=_next(last, undelivered, stages),
+        next=[] if problem is not None and problem.fix else _next(last, undelivered, stages),
     )
 
 
