@@ -1,18 +1,23 @@
 """What every MLflow store answers: a server, SQL databases, others through MLflow's client."""
 
 import math
+import shutil
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
+from mlflow.store.db.utils import _get_latest_schema_revision
 
 from mlp.adapters.tracking import mlflow_store
 from mlp.adapters.tracking.client_store import ClientStore
-from mlp.adapters.tracking.mlflow_store import MlflowStore, RunQuery
+from mlp.adapters.tracking.mlflow_store import MlflowStore
 from mlp.adapters.tracking.rest_store import RestStore
+from mlp.adapters.tracking.run_query import RunQuery
 from mlp.adapters.tracking.sql_store import KNOWN, SqlStore
+from mlp.core.errors import ConfigurationError
 from tests.cluster.servers import MlflowServer, free_port, postgres
 
 MODEL = "flights délays"
@@ -234,11 +239,6 @@ def test_a_file_that_is_not_there_has_nothing_and_is_not_made(tmp_path: Path) ->
 
 
 def test_a_schema_that_we_do_not_know_is_left_to_mlflow(sqlite: Written, tmp_path: Path) -> None:
-    import shutil
-    import sqlite3
-
-    from mlp.core.errors import ConfigurationError
-
     file = tmp_path / "mlflow.db"
     shutil.copy(sqlite.uri.removeprefix("sqlite:///"), file)
     with sqlite3.connect(file) as database:
@@ -251,8 +251,6 @@ def test_a_schema_that_we_do_not_know_is_left_to_mlflow(sqlite: Written, tmp_pat
 
 
 def test_the_schema_of_the_installed_mlflow_is_known() -> None:
-    from mlflow.store.db.utils import _get_latest_schema_revision
-
     assert _get_latest_schema_revision() == KNOWN[-1], (
         "MLflow's tables have changed: look whether those that sql_store.py reads are as they were"
     )

@@ -14,8 +14,12 @@ def local_path(address: str) -> Path | None:
     return Path(address) if address.startswith("/") else None
 
 
-def download(address: str, path: str) -> bytes | None:
-    """The content of an artifact below an address that MLflow knows; None where there is none."""
+def content(address: str, path: str) -> bytes | None:
+    """What an artifact below an address that MLflow knows holds; None where there is none."""
+    folder = local_path(address)
+    if folder is not None:
+        file = folder / path
+        return file.read_bytes() if file.is_file() else None
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
     repository = get_artifact_repository(address)

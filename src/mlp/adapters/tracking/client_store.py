@@ -3,15 +3,13 @@
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from mlp.adapters.tracking.client import client
+from mlp.adapters.tracking.run_query import RunQuery, quoted
 from mlp.core.finite import from_mlflow
 from mlp.core.models.model_version import ModelVersion, RegisteredModel
 from mlp.core.runs.recorded_run import RunRecord, Tag
-
-if TYPE_CHECKING:
-    from mlp.adapters.tracking.mlflow_store import RunQuery
 
 T = TypeVar("T")
 _PAGE = 200
@@ -33,7 +31,7 @@ class ClientStore:
         """See MlflowStore."""
         return [each.experiment_id for each in self._client.search_experiments()]
 
-    def runs(self, experiments: Sequence[str], query: "RunQuery", limit: int) -> list[RunRecord]:
+    def runs(self, experiments: Sequence[str], query: RunQuery, limit: int) -> list[RunRecord]:
         """See MlflowStore."""
         found = self._client.search_runs(list(experiments), str(query), max_results=limit)
         return [_record(run) for run in found]
@@ -47,7 +45,7 @@ class ClientStore:
         """See MlflowStore."""
         found = self._client.search_runs(
             [self._client.get_run(mlflow_id).info.experiment_id],
-            f"tags.`{Tag.PARENT}` = '{mlflow_id}'",
+            str(RunQuery(tags={Tag.PARENT: mlflow_id})),
             order_by=["attributes.start_time ASC"],
             max_results=1000,
         )
@@ -76,7 +74,7 @@ class ClientStore:
         if model is None:
             return []
         found: list[Any] = []
-        query, page = "name = '{}'".format(name.replace("'", "")), None
+        query, page = f"name = {quoted(name)}", None
         while True:
             part = self._client.search_model_versions(query, _PAGE, page_token=page)
             found += part

@@ -7,12 +7,12 @@ and needs none of it, and so do the tables of a SQL store whose schema we know.
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Protocol
 
 from mlp.adapters.tracking import client_store, rest_store, sql_store
 from mlp.adapters.tracking.client import probe
 from mlp.adapters.tracking.mlflow_errors import translated
+from mlp.adapters.tracking.run_query import RunQuery
 from mlp.core.models.model_version import ModelVersion, RegisteredModel
 from mlp.core.runs.recorded_run import RunRecord
 
@@ -23,28 +23,6 @@ _SPECIAL = (
     "MLFLOW_WORKSPACE",
     "MLFLOW_ENABLE_WORKSPACES",
 )
-
-
-@dataclass(frozen=True, slots=True)
-class RunQuery:
-    """Runs with all of these tags, and with a name, or with the beginning of an id or of a tag."""
-
-    tags: Mapping[str, str] = field(default_factory=dict)
-    name: str | None = None
-    id_begins: str | None = None
-    tag_begins: tuple[str, str] | None = None
-
-    def __str__(self) -> str:
-        """The query as MLflow's filter string; quotes cannot be escaped there, and go."""
-        terms = [f"tags.`{key}` = '{_quotable(value)}'" for key, value in self.tags.items()]
-        if self.name is not None:
-            terms.append(f"attributes.run_name = '{_quotable(self.name)}'")
-        if self.id_begins is not None:
-            terms.append(f"attributes.run_id LIKE '{_quotable(self.id_begins)}%'")
-        if self.tag_begins is not None:
-            key, value = self.tag_begins
-            terms.append(f"tags.`{key}` LIKE '{_quotable(value)}%'")
-        return " and ".join(terms)
 
 
 class MlflowStore(Protocol):
@@ -107,7 +85,3 @@ def opened(uri: str) -> Iterator[MlflowStore]:
                     yield sql_store.SqlStore(ask)
                     return
         yield client_store.ClientStore(uri)
-
-
-def _quotable(value: str) -> str:
-    return value.replace("'", "")

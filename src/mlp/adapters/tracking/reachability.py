@@ -2,13 +2,14 @@
 
 import sqlite3
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 from mlp.adapters.tracking.client import client
 from mlp.adapters.tracking.mlflow_errors import translated
-from mlp.adapters.tracking.sqlite_store import half_made, opening
+from mlp.adapters.tracking.sqlite_store import half_made, opening, revision
 from mlp.core.errors import ConfigurationError
 from mlp.core.runs.tracking_uri import file_of
 from mlp.core.secrets import mask_urls
@@ -78,21 +79,16 @@ def _database(uri: str) -> ServerAnswer:
 
 
 def _sqlite_revision(file: Path) -> str | None:
+    address = f"{file.absolute().as_uri()}?mode=ro"
     try:
-        connection = sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True, timeout=5)
-        try:
-            row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
-        finally:
-            connection.close()
+        with closing(sqlite3.connect(address, uri=True, timeout=5)) as connection:
+            return revision(connection)
     except sqlite3.DatabaseError as e:
-        if "no such table" in str(e):
-            return None
         raise ConfigurationError(
             f"{file} cannot be read as a SQLite database",
             fix="move it away: the next run makes a new one; the runs in it are then gone from it",
             cause=str(e),
         ) from e
-    return str(row[0]) if row else None
 
 
 def _schema(uri: str, revision: str | None) -> ServerAnswer:

@@ -14,6 +14,7 @@ from mlp.adapters.tracking.client import client
 from mlp.adapters.tracking.client_store import as_version
 from mlp.adapters.tracking.mlflow_errors import Refused, translated
 from mlp.adapters.tracking.mlflow_store import opened
+from mlp.adapters.tracking.run_query import RunQuery
 from mlp.core.errors import RemoteError, UsageError
 from mlp.core.models.model_version import LoggedModel, ModelVersion, RegisteredModel
 from mlp.core.runs.recorded_run import Tag
@@ -173,7 +174,7 @@ def logged_models(uri: str, run_ids: Iterable[str]) -> list[LoggedModel]:
         for run_id in run_ids:
             run = server.get_run(run_id)
             experiment = run.info.experiment_id
-            query = f"tags.`{Tag.PARENT}` = '{run_id}'"
+            query = str(RunQuery(tags={Tag.PARENT: run_id}))
             nested = server.search_runs([experiment], query, max_results=1000)
             for each in (run, *nested):
                 for model in _logged_by(server, experiment, each.info.run_id):

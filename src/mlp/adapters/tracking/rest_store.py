@@ -5,19 +5,18 @@ MLflow need not be imported for it. Who somebody is comes from the variables tha
 
 import os
 from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote
 
-from mlp.adapters.tracking.artifact_places import local_path
+from mlp.adapters.tracking.artifact_places import content
 from mlp.adapters.tracking.mlflow_errors import RestError
+from mlp.adapters.tracking.run_query import RunQuery, quoted
 from mlp.core.finite import from_mlflow
 from mlp.core.models.model_version import ModelVersion, RegisteredModel
 from mlp.core.runs.recorded_run import RunRecord, Tag
-
-if TYPE_CHECKING:
-    from mlp.adapters.tracking.mlflow_store import RunQuery
 
 _TIMEOUT_S = 20.0
 _PAGE = 200
@@ -31,8 +30,17 @@ def speaks(uri: str) -> bool:
     return (
         uri.startswith(("http://", "https://"))
         and not (Path.home() / ".mlflow" / "credentials").exists()
-        and not entry_points(group="mlflow.request_header_provider")
+        and not _header_providers()
     )
+
+
+@cache
+def _header_providers() -> bool:
+    """Whether a package adds headers to MLflow's requests.
+
+    To ask all that are installed takes 15 ms, and servers ask the store several times a second.
+    """
+    return bool(entry_points(group="mlflow.request_header_provider"))
 
 
 class RestStore:
@@ -63,7 +71,7 @@ class RestStore:
         found = self._pages("POST", "experiments/search", "experiments", max_results=1000)
         return [str(each["experiment_id"]) for each in found]
 
-    def runs(self, experiments: Sequence[str], query: "RunQuery", limit: int) -> list[RunRecord]:
+    def runs(self, experiments: Sequence[str], query: RunQuery, limit: int) -> list[RunRecord]:
         """See MlflowStore."""
         body = {"experiment_ids": list(experiments), "filter": str(query), "max_results": limit}
         return [_record(run) for run in self._call("POST", "runs/search", body).get("runs", ())]
@@ -78,7 +86,7 @@ class RestStore:
         found = self._pages(
             *("POST", "runs/search", "runs"),
             experiment_ids=[self._info(mlflow_id)["experiment_id"]],
-            filter=f"tags.`{Tag.PARENT}` = '{mlflow_id}'",
+            filter=str(RunQuery(tags={Tag.PARENT: mlflow_id})),
             order_by=["attributes.start_time ASC"],
             max_results=1000,
         )
@@ -93,13 +101,7 @@ class RestStore:
             if response.status_code == 404:
                 return None
             return bytes(self._checked(response).content)
-        folder = local_path(place)
-        if folder is not None:
-            file = folder / path
-            return file.read_bytes() if file.is_file() else None
-        from mlp.adapters.tracking.client_store import ClientStore
-
-        return ClientStore(self._uri).artifact(mlflow_id, path)
+        return content(place, path)
 
     def model(self, name: str) -> RegisteredModel | None:
         """See MlflowStore."""
@@ -115,7 +117,7 @@ class RestStore:
         model = self.model(name)
         if model is None:
             return []
-        query = "name = '{}'".format(name.replace("'", ""))
+        query = f"name = {quoted(name)}"
         found = self._pages(
             *("GET", "model-versions/search", "model_versions"), filter=query, max_results=_PAGE
         )

@@ -4,7 +4,8 @@ import dataclasses
 from collections.abc import Sequence
 
 from mlp.adapters.tracking.mlflow_errors import Refused
-from mlp.adapters.tracking.mlflow_store import MlflowStore, RunQuery, opened
+from mlp.adapters.tracking.mlflow_store import MlflowStore, opened
+from mlp.adapters.tracking.run_query import RunQuery
 from mlp.core.errors import UsageError
 from mlp.core.runs.recorded_run import RunRecord, Tag
 

@@ -1,18 +1,19 @@
 """MLflow's tables, read where they are: in SQLite files and in PostgreSQL, without MLflow.
 
 Only where the schema is one that we know: the statements name nine of MLflow's tables
-(docs/adr/0009).
+(docs/adr/0007).
 """
 
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlp.adapters.tracking.artifact_places import local_path
-from mlp.adapters.tracking.sqlite_store import opening
+from mlp.adapters.tracking.artifact_places import content
+from mlp.adapters.tracking.run_query import RunQuery
+from mlp.adapters.tracking.sqlite_store import opening, revision
 from mlp.core.finite import from_mlflow
 from mlp.core.models.model_version import ModelVersion, RegisteredModel
 from mlp.core.runs.recorded_run import RunRecord, Tag
@@ -20,8 +21,6 @@ from mlp.core.runs.tracking_uri import file_of
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
-
-    from mlp.adapters.tracking.mlflow_store import RunQuery
 
 # One statement with its named parameters, and the rows that it gives.
 Ask = Callable[[str, Mapping[str, Any]], Sequence[Any]]
@@ -54,12 +53,11 @@ def connected(uri: str) -> Iterator[Ask | None]:
         if not file.exists():
             yield lambda statement, values: ()
             return
-        with opening(uri):  # not while somebody makes its tables
-            known = _sqlite_revision(file) in KNOWN
-        if not known:
+        connection = _sqlite(uri, file)
+        if connection is None:
             yield None
             return
-        with closing(_sqlite(file)) as connection, connection:
+        with closing(connection), connection:
             yield lambda statement, values: connection.execute(statement, values).fetchall()
     elif uri.startswith(_POSTGRESQL):
         with _postgresql(uri) as ask:
@@ -68,19 +66,20 @@ def connected(uri: str) -> Iterator[Ask | None]:
         yield None
 
 
-def _sqlite(file: Path) -> sqlite3.Connection:
+def _sqlite(uri: str, file: Path) -> sqlite3.Connection | None:
+    """A connection to the file; None where its schema is not one that we know, or it is not a
+    database: MLflow's client says what it is then."""
     address = f"{file.absolute().as_uri()}?mode=rw"
-    return sqlite3.connect(address, uri=True, timeout=_WAIT_S)
-
-
-def _sqlite_revision(file: Path) -> str | None:
-    """The revision of the file's schema, None where it cannot be told."""
-    try:
-        with closing(_sqlite(file)) as connection:
-            row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
-    except sqlite3.Error:
-        return None
-    return row[0] if row else None
+    with suppress(sqlite3.Error), ExitStack() as stack:
+        connection = stack.enter_context(
+            closing(sqlite3.connect(address, uri=True, timeout=_WAIT_S))
+        )
+        with opening(uri):  # not while somebody makes its tables
+            known = revision(connection) in KNOWN
+        if known:
+            stack.pop_all()
+            return connection
+    return None
 
 
 @contextmanager
@@ -124,7 +123,7 @@ class SqlStore:
         statement = "SELECT experiment_id FROM experiments WHERE lifecycle_stage = 'active'"
         return [str(row[0]) for row in self._ask(statement, {})]
 
-    def runs(self, experiments: Sequence[str], query: "RunQuery", limit: int) -> list[RunRecord]:
+    def runs(self, experiments: Sequence[str], query: RunQuery, limit: int) -> list[RunRecord]:
         """See MlflowStore."""
         if not experiments:
             return []
@@ -167,13 +166,7 @@ class SqlStore:
         """See MlflowStore."""
         statement = "SELECT artifact_uri FROM runs WHERE run_uuid = :id"
         ((place,),) = self._ask(statement, {"id": mlflow_id})
-        folder = local_path(place)
-        if folder is not None:
-            file = folder / path
-            return file.read_bytes() if file.is_file() else None
-        from mlp.adapters.tracking.artifact_places import download
-
-        return download(place, path)
+        return content(place, path)
 
     def model(self, name: str) -> RegisteredModel | None:
         """See MlflowStore."""

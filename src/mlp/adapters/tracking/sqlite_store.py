@@ -35,6 +35,20 @@ def opening(uri: str) -> Iterator[None]:
         os.close(descriptor)
 
 
+def revision(connection: sqlite3.Connection) -> str | None:
+    """The revision of MLflow's schema in a file, None where it has none yet.
+
+    Raises sqlite3.DatabaseError for a file that is not a database.
+    """
+    try:
+        rows = connection.execute("SELECT version_num FROM alembic_version").fetchall()
+    except sqlite3.DatabaseError as e:
+        if "no such table" in str(e):
+            return None
+        raise
+    return str(rows[0][0]) if rows else None
+
+
 def half_made(uri: str) -> ConfigurationError | None:
     """What to say of a SQLite store whose tables were not made to the end; None of another one."""
     if not uri.startswith(_SCHEME):
