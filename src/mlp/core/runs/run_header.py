@@ -27,6 +27,18 @@ class RunLaunch(NamedTuple):
     attach: str | None = None
     checked: float = 0.0
 
+    def to_dict(self) -> dict[str, Any]:
+        """The same as JSON has it."""
+        launches = {name: each.to_dict() for name, each in self.launches.items()}
+        return {**self._asdict(), "launches": launches}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "RunLaunch":
+        """What `to_dict` gave; what another version of mlp says beside it is passed over."""
+        known = {name: _frozen(value) for name, value in values.items() if name in cls._fields}
+        launches = {n: Launch.from_dict(each) for n, each in values.get("launches", {}).items()}
+        return cls(**{**known, "launches": launches})
+
     def same_request(self, other: "RunLaunch") -> bool:
         """Whether both ask for the same, on whichever day."""
         return all(
@@ -56,9 +68,7 @@ class RunHeader(NamedTuple):
 
     def to_json(self) -> str:
         """One line that `from_json` reads back."""
-        launches = {name: each.to_dict() for name, each in self.launching.launches.items()}
-        launching = {**self.launching._asdict(), "launches": launches}
-        return json.dumps({**self._asdict(), "launching": launching})
+        return json.dumps({**self._asdict(), "launching": self.launching.to_dict()})
 
     @classmethod
     def from_json(cls, text: str) -> "RunHeader":
@@ -67,16 +77,9 @@ class RunHeader(NamedTuple):
         values = json.loads(text)
         if not isinstance(values, dict) or not {"run_id", "experiment"} <= values.keys():
             raise ValueError("it is not a run's header")
-        known = {"tracking_uri": None} | {k: v for k, v in values.items() if k in cls._fields}
-        given = known.pop("launching", {})
-        launching = {k: _frozen(v) for k, v in given.items() if k in RunLaunch._fields}
-        launching["launches"] = {
-            name: Launch.from_dict(each) for name, each in given.get("launches", {}).items()
-        }
-        return cls(
-            **{name: _frozen(value) for name, value in known.items()},
-            launching=RunLaunch(**launching),
-        )
+        known = {name: _frozen(value) for name, value in values.items() if name in cls._fields}
+        launching = RunLaunch.from_dict(values.get("launching", {}))
+        return cls(**{"tracking_uri": None, **known, "launching": launching})
 
 
 def _frozen(value: Any) -> Any:

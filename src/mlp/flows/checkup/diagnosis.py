@@ -111,8 +111,11 @@ def _pipeline(root: Path, config: Config | None) -> Iterator[Check]:
             "pipeline", CheckVerdict.PROBLEM, "there is no DVC project here", fix="dvc init"
         )
         return
+    lacking: MlpError | None = None
     try:
-        names = [stage.name for stage in data.stages(root)]
+        with data.opened(root):  # DVC's files are read once for both
+            names = [stage.name for stage in data.stages(root)]
+            lacking = _lacking(root) if names else None
     except (MlpError, OSError) as e:
         yield _problem("pipeline", e)
         return
@@ -126,12 +129,20 @@ def _pipeline(root: Path, config: Config | None) -> Iterator[Check]:
         return
     count = "1 stage" if len(names) == 1 else f"{len(names)} stages"
     yield Check("pipeline", CheckVerdict.OK, f"dvc.yaml and dvc.lock are right: {count}")
-    try:
-        data.count(root, ())
-    except MlpError as e:  # data that no stage makes is not here, as in a clone before `dvc pull`
-        yield _problem("data", e)
+    if lacking is not None:
+        yield _problem("data", lacking)
     if config is not None and config.launch:
         yield _launches(config, names)
+
+
+def _lacking(root: Path) -> MlpError | None:
+    """What is said of data that no stage makes and that is not here, as in a clone before `dvc
+    pull`."""
+    try:
+        data.count(root, ())
+    except MlpError as e:
+        return e
+    return None
 
 
 def _launches(config: Config, names: Sequence[str]) -> Check:

@@ -95,17 +95,16 @@ def status(project: Project) -> ProjectStatus:
         undelivered=undelivered,
         stages=stages,
         problem=problem,
-        next=[] if problem is not None and problem.fix else _next(last, undelivered, stages),
+        next=_next(last, undelivered, stages, problem),
     )
 
 
 def last_run(layout: Layout) -> LocalRun | None:
     """The run that began last, None where no run's directory is here."""
-    runs = [RunLayout(path.parent) for path in layout.runs.glob("*/run.json")]
-    headers = [(header, run) for run in runs if (header := recording.header(run)) is not None]
-    if not headers:
+    newest = recording.newest(layout)
+    if newest is None:
         return None
-    header, run = max(headers, key=lambda entry: entry[0].started)
+    header, run = newest
     ended, how = _end(run, header.pid)
     alive = lock.is_held(run.alive)
     stage, log = _unfinished_stage(run) if how != "FINISHED" else (None, None)
@@ -179,11 +178,12 @@ def _next(
     last: LocalRun | None,
     undelivered: Sequence[Undelivered],
     stages: Sequence[PlannedStage] | None,
+    problem: MlpError | None,
 ) -> list[str]:
     if last is not None and last.status == "RUNNING":
         return [f"tail -f '{last.log}'"] if last.log else []
-    if stages is None:
-        return ["mlp doctor"]
+    if stages is None:  # a problem that says what to do needs nobody to look for it
+        return [] if problem is not None and problem.fix else ["mlp doctor"]
     steps = ["mlp runs sync"] if any(not left.delivering for left in undelivered) else []
     if not stages:
         return [*steps, "dvc stage add -n NAME -d INPUT -o OUTPUT COMMAND"]

@@ -169,12 +169,13 @@ def _target(project: Project, name: str) -> dict[str, Any]:
 def _unfinished(project: Project, launching: RunLaunch) -> str | None:
     """The newest run, where it was the same request, its process is gone, and a job of it is not
     finished: to start it again is to go on with it."""
-    runs = [RunLayout(path.parent) for path in project.layout.runs.glob("*/run.json")]
-    headers = [(header, run) for run in runs if (header := recording.header(run)) is not None]
-    newest, run = max(headers, key=lambda entry: entry[0].started, default=(None, None))
-    if newest is None or run is None or lock.is_held(run.alive):
+    newest = recording.newest(project.layout)
+    if newest is None:
         return None
-    marker = _unfinished_job(run) if newest.launching.same_request(launching) else None
+    header, run = newest
+    if lock.is_held(run.alive) or not header.launching.same_request(launching):
+        return None
+    marker = _unfinished_job(run)
     return run.run_id if marker and _is_still(project, launching, marker) else None
 
 

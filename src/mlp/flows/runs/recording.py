@@ -218,6 +218,20 @@ def header(run: RunLayout) -> RunHeader | None:
         return None
 
 
+def headers(layout: Layout) -> Iterator[tuple[RunHeader, RunLayout]]:
+    """Every run whose directory is here, in no order; one that a crash left half made is not."""
+    for path in layout.runs.glob("*/run.json"):
+        run = RunLayout(path.parent)
+        written = header(run)
+        if written is not None:
+            yield written, run
+
+
+def newest(layout: Layout) -> tuple[RunHeader, RunLayout] | None:
+    """The run that began last, None where no run's directory is here."""
+    return max(headers(layout), key=lambda each: each[0].started, default=None)
+
+
 def undelivered(layout: Layout) -> list[Path]:
     """The directories of runs that MLflow has not all of, the oldest first."""
     found = []

@@ -182,9 +182,7 @@ class _Run:
             self._record.run_id,
             targets=self._request.targets,
             overrides=self._request.overrides,
-            launches={
-                name: each.to_dict() for name, each in self._launch.launching.launches.items()
-            },
+            launches=self._launch.launching.to_dict()["launches"],
             command_line=self._request.command_line,
             params=params.read(self._project.root / "params.yaml"),
         )

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from mlp.adapters import tracking
 from mlp.core.checkup.health import Check, CheckVerdict
 from mlp.core.errors import UsageError
-from mlp.core.layout import RunLayout
 from mlp.core.runs import tracking_uri
 from mlp.core.runs.environment import TRACKING_URI
 from mlp.core.runs.recorded_run import RunRecord
@@ -60,10 +59,8 @@ def others(project: Project, uri: str | None = None) -> list[OtherStore]:
     """The other stores, that of the newest run first; `uri` in place of the project's own."""
     own = _as_recorded(project, uri or project.tracking_uri)
     runs: dict[tuple[str, str | None], list[tuple[float, str]]] = defaultdict(list)
-    for path in project.layout.runs.glob("*/run.json"):
-        run = RunLayout(path.parent)
-        header = recording.header(run)
-        if header and header.tracking_uri and header.tracking_uri != own:
+    for header, run in recording.headers(project.layout):
+        if header.tracking_uri and header.tracking_uri != own:
             runs[header.tracking_uri, header.env].append((header.started, run.run_id))
     newest_first = sorted(runs.items(), key=lambda entry: max(entry[1]), reverse=True)
     return [
