@@ -266,15 +266,23 @@ def test_params_that_are_no_yaml_are_told(make_project: Make) -> None:
             "at = 07:32:00",
             "at",
         ),
+        (
+            {"cmd": "echo 1 > x", "params": [{"t.yaml": ["days"]}], "outs": ["x"]},
+            "t.yaml",
+            "days: {2026-01-01: 1}",
+            "days",
+        ),
     ],
 )
 def test_a_value_that_dvc_cannot_keep_is_told_with_its_file_and_key(
     make_project: Make, stage: dict[str, Any], file: str, text: str, place: str
 ) -> None:
     dvc_yaml = json.dumps({"stages": {"s": stage}}).replace('"$"', "2026-01-01")
-    done = make_project({file: text, "dvc.yaml": dvc_yaml}).call("run")
+    project = make_project({file: text, "dvc.yaml": dvc_yaml})
+    done = project.call("run")
     assert done.code == 3
     assert f"{file}: a value under `{place}` is a " in done.err
+    assert project.runs == [], "nothing has run"
 
 
 def test_a_date_is_not_set_as_a_param_that_dvc_could_not_keep(make_project: Make) -> None:

@@ -13,6 +13,7 @@ def translated(doing: str) -> Iterator[None]:
     """DVC's errors as ours."""
     from dvc import exceptions as dvc
     from dvc.config import ConfigError
+    from dvc.dependency.base import DependencyIsStageFileError
     from dvc.lock import LockError
     from dvc.stage.exceptions import StageNotFound
     from dvc.utils.serialize import ParseError
@@ -34,6 +35,8 @@ def translated(doing: str) -> Iterator[None]:
         raise ConfigurationError(_yaml_message(e), fix=_yaml_fix(str(e)), cause=chain(e)) from e
     except (dvc.DownloadError, dvc.UploadError, dvc.CheckoutError) as e:
         raise RemoteError(f"{doing}: {e}", fix="check `dvc remote list`", cause=chain(e)) from e
+    except DependencyIsStageFileError as e:
+        raise ConfigurationError(str(e), fix="take it out of `deps` in dvc.yaml") from e
     except TypeError as e:
         refused = values.unsupported(e)
         if refused is None:

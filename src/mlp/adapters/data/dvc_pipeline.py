@@ -60,9 +60,9 @@ def reproduce(
         begun(stage.addressing)
         try:
             changed = _reproduce_stage(stage, **kwargs)
-        except TypeError as e:
+        except TypeError:
             ended(stage.addressing, None, True)
-            values.refuse_params(stage, e)
+            values.refuse_params([stage])  # an earlier stage may have written them
             raise
         except (OSError, DvcException) as e:
             ended(stage.addressing, None, True)
@@ -125,6 +125,7 @@ def _order(repo: "Repo", targets: Sequence[str], pull: bool) -> "list[Stage]":
     repo.reproduce(list(targets) or None, repro_fn=lambda stage, **_: order.append(stage))
     if not pull:
         missing.refuse(repo, order)
+    values.refuse_params(order)
     return order
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 # More names than these would hide the rest of a message.
 _MOST_NAMES = 5
+_NO_REMOTE = "copy it here, or add the DVC remote that has it: dvc remote add --default NAME URL"
 
 
 def refuse(repo: "Repo", stages: Sequence["Stage"]) -> None:
@@ -75,7 +76,7 @@ def fetching(stage: "Stage") -> Iterator[None]:
                 " follows one that has changed",
             )
         else:
-            message, fix = f"DVC does not have {names}", "`dvc push` it where it was added"
+            message, fix = f"DVC does not have {names}", _fix_of_added(stage.repo)
         raise RemoteError(message, fix=fix, cause=chain(e)) from e
 
 
@@ -94,4 +95,9 @@ def _fix(repo: "Repo", missing: Sequence["Output"]) -> str:
         return " ".join(["dvc checkout", *names])
     if repo.config["remote"] or any(out.stage.is_import for out in missing):
         return " ".join(["dvc pull", *names, "  (or run with --pull)"])
-    return "copy it here, or add the DVC remote that has it: dvc remote add --default NAME URL"
+    return _NO_REMOTE
+
+
+def _fix_of_added(repo: "Repo") -> str:
+    """What to do about data of `dvc add` that no remote could give."""
+    return "`dvc push` it where it was added" if repo.config["remote"] else _NO_REMOTE

@@ -6,7 +6,7 @@ DVC raises plain TypeErrors for them; what they say, and where they come from, g
 import json
 import re
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from mlp.core.errors import ConfigurationError
@@ -35,21 +35,42 @@ def unsupported(error: TypeError) -> ConfigurationError | None:
     return _refused(source, key, kind)
 
 
-def refuse_params(stage: "Stage", error: TypeError) -> None:
-    """Raise ConfigurationError where the stage has a param that DVC cannot write down."""
+def refuse_params(stages: "Iterable[Stage]") -> None:
+    """Raise ConfigurationError where a stage has a param that DVC cannot write down.
+
+    DVC itself finds out when the stage has run.
+    """
     from dvc.dependency import ParamsDependency
 
-    for dep in stage.deps:
-        params = dep.read_params() if isinstance(dep, ParamsDependency) else {}
-        for key, value in params.items():
-            try:
-                json.dumps(value)
-            except TypeError:
-                raise _refused(str(dep), key, type(value).__name__) from error
+    for stage in stages:
+        for dep in stage.deps:
+            params = dep.read_params() if isinstance(dep, ParamsDependency) else {}
+            for key, value in params.items():
+                try:
+                    json.dumps(value)
+                except TypeError as e:
+                    raise _refused(str(dep), key, _kind(value)) from e
+
+
+def _kind(value: Any) -> str:
+    """The type that JSON does not have, of a value or of what it holds."""
+    parts: Iterable[Any] = ()
+    if isinstance(value, dict):
+        parts = (*value, *value.values())
+    elif isinstance(value, list | tuple):
+        parts = value
+    kinds = (_kind(part) for part in parts)
+    plain = ("str", "int", "float", "bool", "NoneType", "dict", "list", "tuple")
+    return next((kind for kind in kinds if kind not in plain), type(value).__name__)
 
 
 def _refused(file: str, key: str, kind: str) -> ConfigurationError:
+    fixes = {
+        "set": "write it as a list",
+        "bytes": "write it as text, such as base64 in quotes",
+    }
+    what = kind if kind == "bytes" else f"a {kind}"
     return ConfigurationError(
-        f"{file}: a value under `{key}` is a {kind}, which DVC cannot keep",
-        fix="write it as a list" if kind == "set" else "put it in quotes: then it is text",
+        f"{file}: a value under `{key}` is {what}, which DVC cannot keep",
+        fix=fixes.get(kind, "put it in quotes: then it is text"),
     )
