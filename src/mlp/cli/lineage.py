@@ -44,6 +44,7 @@ def _as_text(found: "FileLineage") -> str:
         lines.append(f"used by: {', '.join(found.downstream)}")
     if found.runs_unknown and found.steps:
         lines.append(f"which run made it is not known: {found.runs_unknown}")
+    lines += [f"{store}: {store.again()}" for store in found.elsewhere]
     lines += ["", f"next: {_next(found)}"]
     return "\n".join(lines)
 

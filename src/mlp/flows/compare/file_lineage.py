@@ -14,6 +14,8 @@ from mlp.core.nearest import did_you_mean
 from mlp.core.runs.pipeline import DataItem, StageState
 from mlp.core.runs.recorded_run import Tag
 from mlp.flows.project import Project
+from mlp.flows.runs import tracking_stores
+from mlp.flows.runs.tracking_stores import OtherStore
 
 _SHOWN_INSIDE = 5
 
@@ -80,7 +82,8 @@ class FileLineage:
     """The file asked for (`path`), and all files and stages that it comes from.
 
     `downstream` are the stages that use it, at first hand or through others; `runs_unknown` is why
-    no run could be looked up, "" if they could.
+    no run could be looked up, "" if they could; `elsewhere` is where the project has other runs,
+    which may have done what none of this store has.
     """
 
     path: str
@@ -88,6 +91,7 @@ class FileLineage:
     steps: Mapping[str, Step]
     downstream: Sequence[str]
     runs_unknown: str
+    elsewhere: Sequence[OtherStore]
 
 
 def lineage(project: Project, path: str, cwd: Path) -> FileLineage:
@@ -106,7 +110,15 @@ def lineage(project: Project, path: str, cwd: Path) -> FileLineage:
         asked = graph.known(path, cwd)
         walk = _Walk(project, graph)
         walk.follow(asked)
-    return FileLineage(asked, walk.files, walk.steps, graph.downstream(asked), walk.runs_unknown)
+    complete = all(step.run for step in walk.steps.values())
+    return FileLineage(
+        asked,
+        walk.files,
+        walk.steps,
+        graph.downstream(asked),
+        walk.runs_unknown,
+        () if complete else tracking_stores.others(project),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,12 +33,16 @@ class OtherStore:
     """Whether that is another one than now."""
     runs: Sequence[str]
     """Their ids, the newest first, as far as their directories are kept."""
+    undelivered: int = 0
+    """How many of them it does not have yet."""
 
     def __str__(self) -> str:
         """How many runs are there, as a sentence."""
-        if len(self.runs) == 1:
-            return f"1 run of this project is in {self.uri}"
-        return f"{len(self.runs)} runs of this project are in {self.uri}"
+        runs = "1 run" if len(self.runs) == 1 else f"{len(self.runs)} runs"
+        if self.undelivered:
+            left = "it is" if len(self.runs) == 1 else f"{self.undelivered} of them are"
+            return f"{runs} of this project made for {self.uri}, where {left} not delivered yet"
+        return f"{runs} of this project {'is' if len(self.runs) == 1 else 'are'} in {self.uri}"
 
     def find(self, reference: str) -> str | None:
         """The run of this store that an id or its beginning means."""
@@ -48,24 +52,42 @@ class OtherStore:
 
     def command(self, command: str) -> str:
         """`command`, so that it looks there."""
+        variable, option = self._choice()
+        return " ".join(part for part in (variable, command, option) if part)
+
+    def again(self) -> str:
+        """How the command that was typed looks there."""
+        variable, option = self._choice()
+        return (
+            f"the same command with {option}" if option else f"{variable} before the same command"
+        )
+
+    def _choice(self) -> tuple[str, str]:
+        """A variable before a command, or an option behind it; the other one is ""."""
         if self.other_env and self.env is not None:
-            return f"{command} --env {self.env}"
+            return "", f"--env {self.env}"
         if os.environ.get(TRACKING_URI):  # which goes over what mlp.yaml and --config say
-            return f"{TRACKING_URI}={shlex.quote(self.uri)} {command}"
-        return f"{command} --config {shlex.quote(f'tracking.uri={self.uri}')}"
+            return f"{TRACKING_URI}={shlex.quote(self.uri)}", ""
+        return "", f"--config {shlex.quote(f'tracking.uri={self.uri}')}"
 
 
 def others(project: Project, uri: str | None = None) -> list[OtherStore]:
     """The other stores, that of the newest run first; `uri` in place of the project's own."""
     own = _as_recorded(project, uri or project.tracking_uri)
-    runs: dict[tuple[str, str | None], list[tuple[float, str]]] = defaultdict(list)
+    runs: dict[tuple[str, str | None], list[tuple[float, str, bool]]] = defaultdict(list)
     for header, run in recording.headers(project.layout):
         if header.tracking_uri and header.tracking_uri != own:
-            runs[header.tracking_uri, header.env].append((header.started, run.run_id))
+            delivered = recording.delivery(run).complete
+            entry = (header.started, run.run_id, delivered)
+            runs[header.tracking_uri, header.env].append(entry)
     newest_first = sorted(runs.items(), key=lambda entry: max(entry[1]), reverse=True)
     return [
         OtherStore(
-            store, env, env != project.env, tuple(run for _, run in sorted(found, reverse=True))
+            store,
+            env,
+            env != project.env,
+            tuple(run_id for _, run_id, _ in sorted(found, reverse=True)),
+            sum(not delivered for _, _, delivered in found),
         )
         for (store, env), found in newest_first
     ]
@@ -85,9 +107,9 @@ def find_run(project: Project, reference: str) -> RunRecord:
         for store in elsewhere:
             if run := store.find(reference):
                 raise UsageError(
-                    f"run {run[:8]} is in {store.uri}, and this command looks in"
+                    f"run {run[:8]} was made for {store.uri}, and this command looks in"
                     f" {_as_recorded(project, project.tracking_uri)}",
-                    fix=store.command(f"mlp runs show {run[:8]}"),
+                    fix=store.again(),
                 ) from e
         raise UsageError(
             e.message,
