@@ -393,14 +393,31 @@ def test_a_stage_and_the_recorder_that_open_a_new_store_at_once_make_it_whole(
     assert "alembic_version" in names and not [n for n in names if n.startswith("_alembic_tmp")]
 
 
+def test_a_stage_that_meets_an_incomplete_store_is_told_what_to_do(make_project: Make) -> None:
+    search = "import mlflow; mlflow.search_runs(search_all_experiments=True)"
+    project = make_project({"dvc.yaml": single("s", f'python -c "{search}"')})
+    store = project.root / "mlflow.db"
+    store.unlink()
+    with contextlib.closing(sqlite3.connect(store)) as half:
+        half.execute("CREATE TABLE experiments (name)")
+        half.execute("CREATE TABLE _alembic_tmp_tags (key)")
+    done = project.mlp("run")
+    assert done.code == 6
+    assert f"MlflowException: the MLflow store {store} is incomplete" in done.err
+    assert f"mv {store}" in done.err and "sqlalchemy" not in done.err
+    project.stop_recorders()
+
+
 def test_without_a_name_and_a_password_the_variables_that_are_missing_are_named(
     make_project: Make,
 ) -> None:
-    """And the record waits, until they are right."""
+    """And the record waits, until they are right; asking again would not make them so."""
     project = make_project({"dvc.yaml": single("s", "true")})
+    asked: list[str] = []
 
     class Guarded(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            asked.append(self.path)
             self.send_error(401, "You are not authenticated.")
 
         def do_POST(self) -> None:
@@ -417,6 +434,10 @@ def test_without_a_name_and_a_password_the_variables_that_are_missing_are_named(
         assert "does not know who you are" in done.out and "MLFLOW_TRACKING_USERNAME" in done.out
         refused = project.mlp("runs", "list", "--config", f"tracking.uri={uri}")
         assert refused.code == 5 and "MLFLOW_TRACKING_TOKEN" in refused.err, refused.err
+        asked.clear()
+        (run,) = (project.root / ".mlp" / "runs").glob("*/run.json")
+        assert not recorder.follow(RunLayout(run.parent), patience=5.0)
+        assert len(asked) == 1
         server.shutdown()
     project.stop_recorders()
 

@@ -68,9 +68,9 @@ def test_a_half_made_store_is_recognised_and_made_anew(
         half.execute("CREATE TABLE experiments (name)")
         half.execute("CREATE TABLE _alembic_tmp_tags (key)")
     found = checks(capsys, 3)["mlflow"]
-    assert "is half made" in found["message"] and f"mv {store}" in found["fix"], found
+    assert "is incomplete" in found["message"] and f"mv {store}" in found["fix"], found
     assert call(["runs", "list"]) == 3
-    assert "is half made" in capsys.readouterr().err
+    assert "is incomplete" in capsys.readouterr().err
     store.rename(f"{store}.broken")
     assert call(["runs", "sync"]) == 0
     with closing(sqlite3.connect(store)) as whole:

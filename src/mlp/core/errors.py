@@ -69,6 +69,10 @@ class Unavailable(RemoteError):  # noqa: N818 - a state, which may pass
     """Something on another machine does not answer now; trying again may help."""
 
 
+class LoginRefused(RemoteError):  # noqa: N818 - what a server said of the user
+    """A server wants another user, password or token; waiting does not help."""
+
+
 class UserCodeError(MlpError):
     """The user's own code failed; its last log lines are the cause."""
 

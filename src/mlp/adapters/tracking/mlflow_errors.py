@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from mlp.adapters.tracking.sqlite_store import half_made
-from mlp.core.errors import ConfigurationError, MlpError, RemoteError
+from mlp.core.errors import ConfigurationError, LoginRefused, MlpError, RemoteError
 from mlp.core.patience import waiting_for
 from mlp.core.secrets import mask_urls
 
@@ -33,7 +33,7 @@ def translated(uri: str) -> Iterator[None]:
     except _refusals() as e:
         raise (half_made(uri) or _meaning(e, where, uri)) from e
     except FileNotFoundError as e:
-        raise Refused(f"there is no file {e.filename} any more") from e
+        raise Refused(f"the file {e.filename} is gone") from e
     except _failures() as e:
         raise (half_made(uri) or unreachable(uri, str(e))) from e
 
@@ -65,10 +65,10 @@ def _meaning(error: Exception, where: str, uri: str) -> MlpError:
         )
     code = getattr(error, "error_code", "")
     if code in _LOGIN:
-        return RemoteError(
+        return LoginRefused(
             f"MLflow at {where} {_LOGIN[code]}",
             fix="set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or"
-            " MLFLOW_TRACKING_TOKEN; then: mlp runs sync",
+            " MLFLOW_TRACKING_TOKEN",
             cause=text[:500],
         )
     if code in _FINAL:
@@ -79,7 +79,7 @@ def _meaning(error: Exception, where: str, uri: str) -> MlpError:
 _LOGIN = {
     "UNAUTHENTICATED": "does not know who you are",
     "CUSTOMER_UNAUTHORIZED": "does not know who you are",
-    "PERMISSION_DENIED": "does not allow this to the user that you are",
+    "PERMISSION_DENIED": "does not allow you to do this",
 }
 _FINAL = (
     "INVALID_PARAMETER_VALUE",

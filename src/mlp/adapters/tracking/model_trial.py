@@ -74,7 +74,7 @@ def attempt(
 def _run(command: list[str], folder: str, seconds: float) -> None:
     variables = {name: v for name, v in os.environ.items() if name not in _NOT_INHERITED} | QUIET
     try:
-        with waiting_for("the model, which is tried"):
+        with waiting_for("the model to load and predict"):
             done = subprocess.run(
                 command,
                 cwd=folder,

@@ -63,7 +63,7 @@ def half_made(uri: str) -> ConfigurationError | None:
     if not begun and ("alembic_version" in names or "experiments" not in names):
         return None
     return ConfigurationError(
-        f"the MLflow store {file} is half made: whoever made its tables was interrupted",
+        f"the MLflow store {file} is incomplete: making its tables was interrupted",
         fix=f"mv {file} {file}.broken; then `mlp runs sync` makes it anew from .mlp/runs",
     )
 

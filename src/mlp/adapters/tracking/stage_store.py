@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from mlp.adapters.tracking.adoption import adopt
 from mlp.adapters.tracking.client import probe
 from mlp.adapters.tracking.mlflow_store import opened
-from mlp.adapters.tracking.sqlite_store import opening
+from mlp.adapters.tracking.sqlite_store import half_made, opening
 from mlp.adapters.tracking.stage_runs import (
     EXPERIMENT,
     NAME,
@@ -86,9 +86,12 @@ class EventStore:
 
     @cached_property
     def _real(self) -> "AbstractStore":
+        from mlflow.exceptions import MlflowException
         from mlflow.tracking._tracking_service.utils import _get_store
 
         with opening(self._real_uri):
+            if (broken := half_made(self._real_uri)) is not None:
+                raise MlflowException(broken.one_line())
             store: AbstractStore = _get_store(self._real_uri)
         return store
 

@@ -55,7 +55,7 @@ def _deliver(project: Project, seconds: float) -> tuple[list[str], list[Left]]:
     for env, runs in _by_env(ended).items():
         uri = projects.load(project.root, env=env).tracking_uri
         recorder = recording.deliver([run.path for run in runs], uri, patience=0.0)
-        with waiting_for(f"MLflow at {mask_urls(uri)}, which gets the runs"):
+        with waiting_for(f"MLflow at {mask_urls(uri)} to take the runs"):
             while time.monotonic() < until and _at_work(runs):
                 delivering = recorder.poll() is None
                 if not delivering and not any(lock.is_held(r.delivery_lock) for r in runs):

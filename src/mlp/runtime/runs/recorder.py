@@ -19,7 +19,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlp.adapters.base import event_file, lock, processes
-from mlp.core.errors import ConfigurationError, MlpError, RemoteError, from_os_error
+from mlp.core.errors import (
+    ConfigurationError,
+    LoginRefused,
+    MlpError,
+    RemoteError,
+    from_os_error,
+)
 from mlp.core.layout import RunLayout
 from mlp.core.runs import environment, tracking_uri
 from mlp.core.runs.events import Event
@@ -122,6 +128,8 @@ def _follow(run: RunLayout, progress: DeliveryProgress, patience: float) -> bool
             _note_failure(run, progress, e)
             moved, wait = False, min(wait * 2, 15.0)
             if not alive:
+                if isinstance(e, LoginRefused):
+                    return False
                 give_up = give_up or time.monotonic() + patience
                 if time.monotonic() + wait > give_up:
                     return False
