@@ -1,5 +1,8 @@
 """`mlp runs reproduce` on real repositories: what it proves, and what it must not claim."""
 
+import json
+from pathlib import Path
+
 import pytest
 
 from tests.conftest import Make, Project, single
@@ -90,3 +93,18 @@ def test_the_work_tree_stays_only_when_it_is_asked_for(project: Project, keep: b
     assert done.code == 0
     assert (done.document["directory"] is not None) == keep
     assert project.tool("git", "worktree", "list").count("\n") == (2 if keep else 1)
+
+
+def test_a_run_that_fails_this_time_leaves_its_work_tree_with_the_log(
+    make_project: Make, tmp_path: Path
+) -> None:
+    away = tmp_path / "away"
+    stage = {"cmd": f"echo looked; test ! -e {away} && echo 1 > x", "outs": ["x"]}
+    project = make_project({"dvc.yaml": json.dumps({"stages": {"s": stage}})})
+    assert project.mlp("run", CI="1").code == 0
+    away.touch()
+    done = project.mlp("runs", "reproduce")
+    assert done.code == 6
+    told = done.err.rpartition("with its logs: ")[2].strip()
+    (log,) = (project.root / told).glob(".mlp/runs/*/stages/*/log.txt")
+    assert "looked" in log.read_text()

@@ -67,6 +67,7 @@ def reproduce(
     place = project.layout.state / "reproduce" / before.run.run_id
     if place.exists():
         git.remove_work_tree(top, place)
+    keep = request.keep
     note(f"checking out the code of run {before.run.run_id[:8]} in {os.path.relpath(place)}")
     try:
         code = _check_out(project, top, place, before)
@@ -86,10 +87,13 @@ def reproduce(
             *_compare(before, again, request.tolerance),
             *_unchecked(before),
         ]
+    except UserCodeError:
+        keep = True  # with the log of the stage that failed
+        raise
     finally:
-        if not request.keep:
+        if not keep:
             git.remove_work_tree(top, place)
-    kept = str(copy.root) if request.keep else None
+    kept = str(copy.root) if keep else None
     return Reproduction(before.run.run_id, again.run.run_id, tuple(items), kept)
 
 
@@ -168,9 +172,8 @@ def _run_again(project: Project, copy: Project, before: _Recorded, python: str) 
     left = syncing.sync(copy).left
     if done.returncode != 0:
         raise UserCodeError(
-            f"the run failed this time (exit code {done.returncode})",
-            cause="its output is above",
-            fix="with --keep, its work tree stays for a closer look",
+            f"the run failed this time, as told above (exit code {done.returncode})",
+            fix=f"look at its work tree, with its logs: {os.path.relpath(copy.root)}",
         )
     if left:
         raise RemoteError("the new run could not be delivered to MLflow", cause=left[0].reason)
