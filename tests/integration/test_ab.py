@@ -167,14 +167,17 @@ def test_status_and_share_tell_and_set_the_traffic(shop: Project, mlp: Mlp) -> N
     serve(shop, 300)
     done = mlp("ab", "share", "0.25")
     assert done.code == 0, done.err
-    assert done.out.startswith("version 2 answers 0.25 of the users (entry 4)")
+    assert done.out.startswith("version 2 answers 25 % of the users (entry 4)")
     shadow = mlp("ab", "share", "0.5", "--shadow", "--json").document
     assert (shadow["evidence"]["share"], shadow["evidence"]["shadow"]) == (0.5, True)
     found = mlp("ab", "status", "--json").document
     assert found["traffic"] == {"champion": "1", "challenger": "2", "share": 0.5, "shadow": True}
     assert [period["traffic"]["share"] for period in found["history"]] == [0.5, 0.25, 0.5]
     assert {arm["version"]: arm["labelled"] for arm in found["counted"]}.keys() == {"1", "2"}
-    assert "1 answers, and 2 predicts beside it for 0.5 of the users" in mlp("ab", "status").out
+    assert (
+        "1 answers, and version 2 predicts beside it for 50 % of the users"
+        in mlp("ab", "status").out
+    )
     assert mlp("ab", "share", "1.5").code == 2
 
 

@@ -210,7 +210,7 @@ def test_it_goes_on_while_the_registry_is_away(server: Server) -> None:
     (gone, *more) = [line for line in said.splitlines() if "worker 0: registry is away" in line]
     assert not more and "file is not a database" in gone
     assert "[SQL:" not in said and "SQLAlchemy" not in said
-    assert "traffic: champion 1; challenger 2 answers 0.5 of the users" in said
+    assert "traffic: champion 1; challenger 2 answers 50 % of the users" in said
     assert "Traffic(" not in said
 
 

@@ -111,10 +111,13 @@ def status(found: ABStatus) -> str:
     if now.challenger is None:
         who = f"version {now.champion} answers everybody" if now.champion else "nobody answers"
     elif now.shadow:
-        who = f"version {now.champion} answers, and {now.challenger} predicts beside it for "
-        who += f"{now.share:.4g} of the users"
+        who = (
+            f"version {now.champion} answers, and version {now.challenger} predicts beside it for "
+        )
+        who += f"{_percent(now.share)} of the users"
     else:
-        who = f"version {now.champion} answers, and {now.challenger} a share of {now.share:.4g}"
+        share = _percent(now.share)
+        who = f"version {now.champion} answers, and version {now.challenger} {share} of the users"
     parts = [f"{found.model}: {who}"]
     if found.taken_out is not None:
         parts.append(f"version {now.challenger} was taken out: {found.taken_out}")
@@ -134,7 +137,11 @@ def shared(entry: LedgerEntry) -> str:
     """What the ledger says now."""
     share, shadow = float(entry.evidence["share"]), bool(entry.evidence["shadow"])
     does = "predicts beside the champion for" if shadow else "answers"
-    return f"version {entry.version} {does} {share:.4g} of the users (entry {entry.number})"
+    return f"version {entry.version} {does} {_percent(share)} of the users (entry {entry.number})"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.4g} %"
 
 
 def _period(period: Period) -> tuple[str, str, float, str]:

@@ -160,7 +160,7 @@ class RegistryFollowing:
 
     def _look_at_registry(self) -> None:
         if not registry.there(self._spec.tracking_uri):
-            raise RemoteError(f"there is no file {self._spec.tracking_uri} any more")
+            raise RemoteError(f"the file {self._spec.tracking_uri} is gone")
         self._aliases = registry.aliases(self._spec.tracking_uri, self._spec.model)
 
     def _look_at_state(self) -> None:
@@ -298,7 +298,7 @@ def _in_words(now: Traffic) -> str:
     if now.challenger is None:
         return f"{champion}, no challenger"
     does = "predicts beside it for" if now.shadow else "answers"
-    return f"{champion}; challenger {now.challenger} {does} {now.share:.4g} of the users"
+    return f"{champion}; challenger {now.challenger} {does} {100 * now.share:.4g} % of the users"
 
 
 def _already(entry: LedgerEntry) -> Callable[[Sequence[LedgerEntry]], bool]:

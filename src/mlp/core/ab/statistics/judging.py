@@ -64,7 +64,7 @@ def judge(log: Log, question: VerdictQuestion, ab: Ab, seed: int = 0) -> Verdict
         statistic = metric.of(rows, ab.positive)
         compared = metric_comparison.compare(statistic, plan, mean=metric.mean, seed=seed)
         checks = guards.check(ab.guards, arms.requests, arms.labelled, ab.alpha, ab.positive)
-    sides = [_arm(arms, rows, which, compared, now) for which in (CHAMPION, CHALLENGER)]
+    sides = [_arm(arms, rows, which, metric, compared, now) for which in (CHAMPION, CHALLENGER)]
     unit = "request" if _keyless(arms) == len(arms.arm) else "user"
     tests = _tests(compared, metric, unit)
     found = Findings(
@@ -105,9 +105,13 @@ def judge(log: Log, question: VerdictQuestion, ab: Ab, seed: int = 0) -> Verdict
     )
 
 
-def _arm(arms: Arms, rows: LabelledRows, which: int, compared: Compared, now: Traffic) -> Arm:
+def _arm(
+    arms: Arms, rows: LabelledRows, which: int, metric: Metric, compared: Compared, now: Traffic
+) -> Arm:
     side = arms.side(which)
-    value, low, high = (_known(x) for x in compared.arms[which])
+    value, low, high = (
+        _known(float(np.clip(x, metric.least, metric.most))) for x in compared.arms[which]
+    )
     mine = rows.arm == which
     users = np.count_nonzero(np.bincount(rows.user[mine], minlength=1))
     version = now.challenger if which == CHALLENGER else now.champion

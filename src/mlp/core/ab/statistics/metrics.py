@@ -1,5 +1,6 @@
 """The metrics by name: what each sums up over rows, and which way is better."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -26,7 +27,7 @@ class Metric:
     `mean`: it is a mean over rows, so the plain interval needs no bootstrap. `served`: it is about
     what followed from the answer, so a version that only shadows cannot be measured by it, and a
     row needs no prediction. `scored`: it is computed from probabilities. `counted`: it counts the
-    rows in which label and prediction are the same class.
+    rows in which label and prediction are the same class. `least` and `most`: no value is beyond.
     """
 
     name: str
@@ -36,6 +37,8 @@ class Metric:
     served: bool = False
     scored: bool = False
     counted: bool = False
+    least: float = -math.inf
+    most: float = math.inf
 
 
 def find(name: str) -> Metric:
@@ -232,7 +235,7 @@ def _counting(name: str, of: Callable[[LabelledRows, Positive], Statistic]) -> M
 METRICS: Mapping[str, Metric] = {
     metric.name: metric
     for metric in (
-        Metric("accuracy", "maximize", _accuracy, counted=True),
+        Metric("accuracy", "maximize", _accuracy, counted=True, least=0, most=1),
         _counting("precision", _of_positive("precision", _precision)),
         _counting("recall", _of_positive("recall", _recall)),
         _counting("f1", _of_positive("f1", _f1)),
@@ -240,12 +243,12 @@ METRICS: Mapping[str, Metric] = {
         _counting("recall_macro", _macro(_recall)),
         _counting("f1_macro", _macro(_f1)),
         Metric("auc", "maximize", _auc, mean=False, scored=True),
-        Metric("log_loss", "minimize", _log_loss, scored=True),
-        Metric("brier", "minimize", _brier, scored=True),
-        Metric("conversion", "maximize", _conversion, served=True),
+        Metric("log_loss", "minimize", _log_loss, scored=True, least=0),
+        Metric("brier", "minimize", _brier, scored=True, least=0),
+        Metric("conversion", "maximize", _conversion, served=True, least=0, most=1),
         Metric("mean_label", "maximize", _mean_label, served=True),
-        Metric("mae", "minimize", _mae),
-        Metric("mse", "minimize", _squared("mse", sums.ratio)),
+        Metric("mae", "minimize", _mae, least=0),
+        Metric("mse", "minimize", _squared("mse", sums.ratio), least=0),
         Metric("rmse", "minimize", _squared("rmse", sums.root_ratio), mean=False),
         Metric("r2", "maximize", _r2, mean=False),
     )
