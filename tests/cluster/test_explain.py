@@ -189,7 +189,9 @@ def test_a_registry_that_cannot_be_reached(namespace: Namespace) -> None:
 
 
 def test_a_name_that_no_image_can_have(namespace: Namespace) -> None:
-    why = eventually(namespace, make("name", image="UPPER::x"), JobPhase.WAITING, "is not the name of an image")
+    why = eventually(
+        namespace, make("name", image="UPPER::x"), JobPhase.WAITING, "is not the name of an image"
+    )
     assert "targets.gpu.image" in why.fix
 
 

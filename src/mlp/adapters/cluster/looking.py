@@ -12,7 +12,6 @@ from mlp.core.errors import ConfigurationError, MissingExtraError
 from mlp.core.launch.target_fit import Node, node
 from mlp.core.quantities import amount
 
-_KUEUE = "kueue.x-k8s.io"
 _OPAQUE = "Opaque"
 _PULL_SECRET = "kubernetes.io/dockerconfigjson"
 # Pods that hold something of their node.
@@ -96,12 +95,21 @@ def storage_classes(cluster: Cluster) -> Mapping[str, str]:
 
 def queues(cluster: Cluster) -> Mapping[str, Object] | None:
     """Kueue's LocalQueues of the namespace by name, None where Kueue is not installed."""
+    api = kueue_api(cluster)
+    if api is None:
+        return None
+    items = cluster.get(cluster.path("localqueues", api=api))["items"]
+    return {item["metadata"]["name"]: item for item in items}
+
+
+def kueue_api(cluster: Cluster) -> str | None:
+    """The path of Kueue's preferred API, None where Kueue is not installed."""
     try:
-        api = cluster.get(f"/apis/{_KUEUE}")["preferredVersion"]["groupVersion"]
+        group = cluster.get("/apis/kueue.x-k8s.io")
     except NotFoundError:
         return None
-    items = cluster.get(cluster.path("localqueues", api=f"/apis/{api}"))["items"]
-    return {item["metadata"]["name"]: item for item in items}
+    preferred = group.get("preferredVersion") or {}  # a group without a version is being removed
+    return f"/apis/{preferred['groupVersion']}" if "groupVersion" in preferred else None
 
 
 @dataclass(frozen=True, slots=True)

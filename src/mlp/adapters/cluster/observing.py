@@ -8,12 +8,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from mlp.adapters.cluster.connection import Cluster, ForbiddenError, NotFoundError, Object
+from mlp.adapters.cluster.looking import kueue_api
 from mlp.core.explain import departures
 from mlp.core.explain.observation import KUEUE_ABSENT, Observation, when
 from mlp.core.launch.job_spec import QUEUE_LABEL, pods_of
 
 _BATCH = "/apis/batch/v1"
-_KUEUE = "/apis/kueue.x-k8s.io"
 # What the scheduler says is in the pods' conditions, too; of a gang that waits it is most events.
 _WARNINGS = "type!=Normal,reason!=FailedScheduling"
 # What every pod has, each several times.
@@ -111,12 +111,11 @@ def _workloads(cluster: Cluster, job: Object | None, unknown: dict[str, str]) ->
     """Kueue's, of this very job: one of the same name may have been there before."""
     if job is None or QUEUE_LABEL not in (job["metadata"].get("labels") or {}):
         return []
-    try:
-        api = cluster.get(_KUEUE)["preferredVersion"]["groupVersion"]
-    except NotFoundError:
+    api = kueue_api(cluster)
+    if api is None:
         unknown["workload"] = KUEUE_ABSENT
         return []
     selector = f"kueue.x-k8s.io/job-uid={job['metadata']['uid']}"
-    path = cluster.path("workloads", api=f"/apis/{api}")
+    path = cluster.path("workloads", api=api)
     items: list[Object] = cluster.get(path, labelSelector=selector)["items"]
     return items

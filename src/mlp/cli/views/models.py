@@ -71,6 +71,8 @@ def _maker(record: Mapping[str, Any]) -> str:
 def _next(planned: "Registering", entry: LedgerEntry) -> str:
     if planned.champion == entry.version:
         return ""  # there is nothing that it could become
+    if entry.evidence.get("status", FINISHED) != FINISHED:
+        return "\nnext: mlp run   then register that run"
     command = f"\nnext: mlp models promote {entry.version}"
     if planned.champion is None:
         return command

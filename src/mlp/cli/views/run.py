@@ -100,7 +100,7 @@ def _as_text(result: RunResult) -> str:
     rows = [
         (
             stage.name,
-            _WORDS[stage.outcome],
+            _outcome(result, stage.outcome),
             render.duration(stage.seconds),
             "  ".join(f"{name} {value:.4g}" for name, value in [*stage.metrics.items()][:4]),
         )
@@ -122,6 +122,11 @@ def _as_text(result: RunResult) -> str:
     if result.status == "FINISHED":
         lines.append(f"next:  mlp runs show {result.run_id[:8]}   mlp runs list   mlp ui")
     return "\n".join(lines)
+
+
+def _outcome(result: RunResult, outcome: StageOutcome) -> str:
+    interrupted = result.status == "KILLED" and outcome == StageOutcome.FAILED
+    return "interrupted" if interrupted else _WORDS[outcome]
 
 
 def _delivery_lines(result: RunResult) -> list[str]:

@@ -275,7 +275,10 @@ def champion(primary: Primary | None, max_drop: float, scores: Scores | None) ->
     if scores is None:
         return Gate(CHAMPION, True, "there is no champion to be worse than")
     if primary is None:
-        return _cannot("mlp.yaml names no primary metric", "add model.primary: {metric: f1}")
+        return _cannot(
+            "mlp.yaml names no primary metric",
+            "add model.primary: {metric: NAME, goal: maximize}, or minimize",
+        )
     if scores.why_not or scores.candidate is None or scores.champion is None:
         return _cannot(scores.why_not or "a value is missing", scores.fix)
     if math.isnan(scores.champion):
