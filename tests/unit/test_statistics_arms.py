@@ -15,6 +15,7 @@ from mlp.core.ab.statistics.arms import Arms, Log, assemble
 from mlp.core.ab.statistics.assignment import Split, check
 from mlp.core.ab.statistics.metric_comparison import AnalysisPlan, compare
 from mlp.core.ab.traffic import Traffic, position
+from mlp.core.ab.verdict import SampleRatio
 from mlp.core.models.ledger import Action, LedgerEntry
 
 Array = NDArray[Any]
@@ -190,8 +191,8 @@ def test_a_share_that_grew_makes_no_difference_where_the_world_changed_meanwhile
         rows = found.labelled(conversion)
         flat = dataclasses.replace(rows, weight=np.ones(len(rows.arm)))
         plan = AnalysisPlan(0.05, 0.8, None, 1000)
-        weighted += compare(conversion.of(rows, None), plan, mean=True).fixed[2] <= 0.05
-        pooled += compare(conversion.of(flat, None), plan, mean=True).fixed[2] <= 0.05
+        weighted += compare(conversion.of(rows, None), plan).fixed[2] <= 0.05
+        pooled += compare(conversion.of(flat, None), plan).fixed[2] <= 0.05
     assert weighted <= 8
     assert pooled == 60
 
@@ -217,7 +218,7 @@ def test_a_right_splitter_is_not_accused_however_often_one_looks() -> None:
     for _ in range(4):
         deviation = np.cumsum((random.random((500, 10_000)) < share) - share, 1)[:, 99::100]
         variance = np.cumsum(share * (1 - share))[99::100]
-        mixture = sequential.mixing(1 / assignment._PLANNED, assignment.SUSPECT)
+        mixture = sequential.mixing(1 / assignment.PLANNED, assignment.SUSPECT)
         p = sequential.p_value(deviation / variance, 1 / variance, mixture)
         accused += int((p < assignment.SUSPECT).any(1).sum())
     assert accused <= 2
@@ -248,7 +249,7 @@ def test_the_check_is_exact_for_one_share_and_counts_zero_for_nothing() -> None:
     from scipy.stats import binomtest
 
     assert check([Split(0.5, 10, 9)]).p == pytest.approx(binomtest(9, 10, 0.5).pvalue)
-    assert check([]) == assignment.Balance(0, 0, 0.0, 1.0, 1.0)
+    assert check([]) == SampleRatio(0, 0, 0.0, 1.0, 1.0, 0, False)
     assert check([Split(0.1, 100, 10), Split(0.5, 100, 50)]).p == 1
     assert check([Split(0.1, 100, 10), Split(0.5, 100, 50)]).expected == 60
 

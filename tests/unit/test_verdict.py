@@ -22,7 +22,6 @@ from mlp.core.ab.verdict import (
     UNKNOWN,
     Arm,
     Because,
-    Findings,
     GuardCheck,
     Inference,
     Outcome,
@@ -47,10 +46,16 @@ def seen(low: float | None, high: float | None) -> Inference:
     return Inference(middle, low, high, 0.5, "")
 
 
-PLAIN = Findings(
+PLAIN = Verdict(
+    model="demo",
     metric="f1",
-    maximize=True,
+    goal="maximize",
     alpha=0.05,
+    mode="split",
+    since=None,
+    until=None,
+    share=0.5,
+    fixed=seen(None, None),
     effect=None,
     min_samples=1000,
     champion=ARM,
@@ -65,10 +70,10 @@ FEW_USERS = dataclasses.replace(ARM, labelled_users=10)
 
 TABLE: list[tuple[dict[str, Any], Outcome, Because, str]] = [
     ({}, Outcome.BETTER, Because.METRIC, "version 2 is better: f1 differs by +0.03"),
-    ({"maximize": False}, Outcome.WORSE, Because.METRIC, "version 2 is worse"),
+    ({"goal": "minimize"}, Outcome.WORSE, Because.METRIC, "version 2 is worse"),
     ({"sequential": seen(-0.05, -0.01)}, Outcome.WORSE, Because.METRIC, "is worse"),
     (
-        {"sequential": seen(-0.05, -0.01), "maximize": False},
+        {"sequential": seen(-0.05, -0.01), "goal": "minimize"},
         Outcome.BETTER, Because.METRIC, "is better",
     ),
     ({"sequential": seen(-0.01, 0.03)}, Outcome.INCONCLUSIVE, Because.NO_DIFFERENCE, "nothing is"),

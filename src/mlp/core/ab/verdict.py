@@ -114,6 +114,8 @@ class Verdict:
     metric: str
     goal: str
     alpha: float
+    effect: float | None
+    min_samples: int
     mode: str  # split, or shadow
     since: float | None
     until: float | None
@@ -124,32 +126,19 @@ class Verdict:
     sequential: Inference
     fixed: Inference
     guards: Sequence[GuardCheck]
-    outcome: Outcome
-    because: Because
-    reason: str
-    needs: Needs | None
+    taken_out: str | None = None
+    """Why the server took the challenger out, if it did."""
+    outcome: Outcome = Outcome.INCONCLUSIVE
+    because: Because = Because.UNDEFINED
+    reason: str = ""
+    needs: Needs | None = None
     notes: Sequence[str] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Findings:
-    """What the outcome follows from."""
+def decide(found: Verdict) -> tuple[Outcome, Because, str]:
+    """The outcome that the rest of a verdict leads to, what decided it, and a sentence.
 
-    metric: str
-    maximize: bool
-    alpha: float
-    effect: float | None
-    min_samples: int
-    champion: Arm
-    challenger: Arm
-    sample_ratio: SampleRatio | None
-    sequential: Inference
-    guards: Sequence[GuardCheck]
-    taken_out: str | None  # why the server took the challenger out, if it did
-
-
-def decide(found: Findings) -> tuple[Outcome, Because, str]:
-    """The outcome, what decided it, and a sentence. The first of these that applies:
+    The first of these that applies:
 
     taken out; sample-ratio mismatch; a broken guard; too few samples; a metric or guard that is not
     defined; the sequential interval of the metric.
@@ -187,11 +176,11 @@ def decide(found: Findings) -> tuple[Outcome, Because, str]:
 
 
 def _by_metric(
-    found: Findings, difference: float, low: float, high: float
+    found: Verdict, difference: float, low: float, high: float
 ) -> tuple[Outcome, Because, str]:
     moved = f"{found.metric} differs by {difference:+.4g} ({low:+.4g} to {high:+.4g})"
     if low > 0 or high < 0 or (difference != 0 and low == high):
-        better = (difference > 0) == found.maximize
+        better = (difference > 0) == (found.goal == "maximize")
         outcome = Outcome.BETTER if better else Outcome.WORSE
         words = f"version {found.challenger.version} is {outcome}: {moved}"
         return outcome, Because.METRIC, words
@@ -202,7 +191,7 @@ def _by_metric(
     return Outcome.INCONCLUSIVE, Because.NO_DIFFERENCE, words
 
 
-def _lacking(found: Findings) -> str:
+def _lacking(found: Verdict) -> str:
     """Which arm has too few labelled rows or users, in words; "" if none."""
     parts = []
     for name, arm in (("champion", found.champion), ("challenger", found.challenger)):

@@ -11,10 +11,13 @@ from dataclasses import dataclass
 from scipy.stats import binomtest, chi2
 
 from mlp.core.ab.statistics import sequential
+from mlp.core.ab.verdict import SampleRatio
 
+_STRAYED = 0.01  # of the users
+_FEW_STRAYED = 10
 SUSPECT = 0.001  # the usual threshold: a false alarm stops an experiment
 # Where the always-valid test is sharpest: the variance of 4,000 users at a share of one half.
-_PLANNED = 1000.0
+PLANNED = 1000.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,24 +29,8 @@ class Split:
     challenger: int
 
 
-@dataclass(frozen=True, slots=True)
-class Balance:
-    """The challenger's users against those expected; `p` for one look, `p_sequential` for any."""
-
-    users: int
-    observed: int
-    expected: float
-    p: float
-    p_sequential: float
-
-    @property
-    def suspect(self) -> bool:
-        """Whether the split is not the configured one, however often one has looked."""
-        return self.p_sequential < SUSPECT
-
-
-def check(splits: Sequence[Split]) -> Balance:
-    """The counts of all periods against the sum of n * share.
+def check(splits: Sequence[Split], strayed: int = 0) -> SampleRatio:
+    """The counts of all periods against the sum of n * share; `strayed` users were in both arms.
 
     A user's place is uniform and independent of when he comes, so he counts once, with the share
     that held when he was first seen: the challenger's count is then a sum of independent binomials.
@@ -56,13 +43,14 @@ def check(splits: Sequence[Split]) -> Balance:
     observed = sum(split.challenger for split in splits)
     expected = sum(split.users * split.share for split in splits)
     variance = sum(split.users * split.share * (1 - split.share) for split in splits)
-    if variance == 0:
-        return Balance(users, observed, expected, 1.0, 1.0)
-    deviation = observed - expected
-    if len({split.share for split in splits}) == 1:
-        p = binomtest(observed, users, splits[0].share).pvalue
-    else:
-        p = chi2.sf(deviation**2 / variance, 1)
-    mixture = sequential.mixing(1 / _PLANNED, SUSPECT)
-    valid = sequential.p_value(deviation / variance, 1 / variance, mixture)
-    return Balance(users, observed, expected, float(p), float(valid))
+    p = valid = 1.0
+    if variance:
+        deviation = observed - expected
+        if len({split.share for split in splits}) == 1:
+            p = float(binomtest(observed, users, splits[0].share).pvalue)
+        else:
+            p = float(chi2.sf(deviation**2 / variance, 1))
+        mixture = sequential.mixing(1 / PLANNED, SUSPECT)
+        valid = float(sequential.p_value(deviation / variance, 1 / variance, mixture))
+    suspect = valid < SUSPECT or strayed > max(_FEW_STRAYED, _STRAYED * users)
+    return SampleRatio(users, observed, expected, p, valid, strayed, suspect)

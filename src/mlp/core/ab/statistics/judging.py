@@ -1,5 +1,6 @@
 """The verdict over a challenger from the log of predictions."""
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,20 +19,9 @@ from mlp.core.ab.statistics.metrics import METRICS, Metric, canonical
 from mlp.core.ab.statistics.outcomes import MOST_CLASSES
 from mlp.core.ab.statistics.sums import Sums
 from mlp.core.ab.traffic import Traffic
-from mlp.core.ab.verdict import (
-    Arm,
-    Because,
-    Findings,
-    Inference,
-    Needs,
-    SampleRatio,
-    Verdict,
-    decide,
-)
+from mlp.core.ab.verdict import Arm, Because, Inference, Needs, Verdict, decide
 from mlp.core.errors import ConfigurationError
 
-_STRAYED = 0.01  # of the users
-_FEW_STRAYED = 10
 _UNEQUAL = 0.001
 
 
@@ -48,7 +38,7 @@ class VerdictQuestion:
     taken_out: str | None
 
 
-def judge(log: Log, question: VerdictQuestion, ab: Ab, seed: int = 0) -> Verdict:
+def judge(log: Log, question: VerdictQuestion, ab: Ab) -> Verdict:
     """The verdict. Raises ConfigurationError where a metric or guard does not fit the log."""
     metric, now = question.metric, question.now
     if now.shadow and metric.served:
@@ -62,41 +52,34 @@ def judge(log: Log, question: VerdictQuestion, ab: Ab, seed: int = 0) -> Verdict
     plan = AnalysisPlan(ab.alpha, ab.power, ab.effect, ab.min_samples)
     with np.errstate(invalid="ignore", divide="ignore"):
         statistic = metric.of(rows, ab.positive)
-        compared = metric_comparison.compare(statistic, plan, mean=metric.mean, seed=seed)
+        compared = metric_comparison.compare(statistic, plan)
         checks = guards.check(ab.guards, arms.requests, arms.labelled, ab.alpha, ab.positive)
     sides = [_arm(arms, rows, which, metric, compared, now) for which in (CHAMPION, CHALLENGER)]
     unit = "request" if _keyless(arms) == len(arms.arm) else "user"
-    tests = _tests(compared, metric, unit)
-    found = Findings(
-        metric=metric.name,
-        maximize=question.maximize,
-        alpha=ab.alpha,
-        effect=ab.effect,
-        min_samples=ab.min_samples,
-        champion=sides[CHAMPION],
-        challenger=sides[CHALLENGER],
-        sample_ratio=None if now.shadow else _sample_ratio(arms),
-        sequential=tests[0],
-        guards=checks,
-        taken_out=question.taken_out,
-    )
-    outcome, because, reason = decide(found)
+    tests = _tests(compared, unit)
     time = arms.log.time
-    return Verdict(
+    found = Verdict(
         model=question.model,
         metric=metric.name,
         goal="maximize" if question.maximize else "minimize",
         alpha=ab.alpha,
+        effect=ab.effect,
+        min_samples=ab.min_samples,
         mode="shadow" if now.shadow else "split",
         since=float(time.min()) if len(time) else None,
         until=float(time.max()) if len(time) else None,
         share=now.share,
         champion=sides[CHAMPION],
         challenger=sides[CHALLENGER],
-        sample_ratio=found.sample_ratio,
+        sample_ratio=None if now.shadow else assignment.check(arms.splits, arms.strayed),
         sequential=tests[0],
         fixed=tests[1],
         guards=checks,
+        taken_out=question.taken_out,
+    )
+    outcome, because, reason = decide(found)
+    return dataclasses.replace(
+        found,
         outcome=outcome,
         because=because,
         reason=reason,
@@ -121,35 +104,18 @@ def _arm(
     )
 
 
-def _tests(compared: Compared, metric: Metric, unit: str) -> tuple[Inference, Inference]:
+def _tests(compared: Compared, unit: str) -> tuple[Inference, Inference]:
     """The always-valid test and the plain one."""
-    plain = f"Student's t, clustered by {unit}"
-    if not metric.mean:
-        plain = f"bootstrap of {unit}s; p from the delta method"
     found = []
     for (low, high, p), method in (
         (compared.sequential, f"confidence sequence (normal mixture), clustered by {unit}"),
-        (compared.fixed, plain),
+        (compared.fixed, f"Student's t, clustered by {unit}"),
     ):
         found.append(Inference(_known(compared.difference), _known(low), _known(high), p, method))
     return found[0], found[1]
 
 
-def _sample_ratio(arms: Arms) -> SampleRatio:
-    balance = assignment.check(arms.splits)
-    strayed = arms.strayed > max(_FEW_STRAYED, _STRAYED * balance.users)
-    return SampleRatio(
-        balance.users,
-        balance.observed,
-        balance.expected,
-        balance.p,
-        balance.p_sequential,
-        arms.strayed,
-        balance.suspect or strayed,
-    )
-
-
-def _needs(found: Findings, compared: Compared, because: Because) -> Needs | None:
+def _needs(found: Verdict, compared: Compared, because: Because) -> Needs | None:
     """How many labelled rows are still to come, where more of them can decide."""
     if because not in (Because.SAMPLES, Because.UNDEFINED, Because.NO_DIFFERENCE):
         return None

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlp.core.ab.statistics import bootstrap, fixed_horizon, sequential
+from mlp.core.ab.statistics import fixed_horizon, sequential
 from mlp.core.ab.statistics.estimates import Pair
 from mlp.core.ab.statistics.metrics import Statistic
 
@@ -48,12 +48,11 @@ class Compared:
     growth: float | None
 
 
-def compare(statistic: Statistic, plan: AnalysisPlan, *, mean: bool, seed: int = 0) -> Compared:
+def compare(statistic: Statistic, plan: AnalysisPlan) -> Compared:
     """Both tests of a metric.
 
-    The sequential test uses the delta method's variance (for AUC: of the influence function), also
-    for metrics that are no means: they are means in the limit, which is all that it needs. The
-    plain intervals of those come from the bootstrap, their p-value from the same variance.
+    They use the delta method's variance (for AUC: of the influence function), also for metrics that
+    are not means: those are means in the limit.
     """
     pair = statistic.pair()
     d, v = (float(x) for x in pair.contrast())
@@ -61,17 +60,10 @@ def compare(statistic: Statistic, plan: AnalysisPlan, *, mean: bool, seed: int =
     wide = float(sequential.half_width(v, mixture, plan.alpha))
     p = float(sequential.p_value(d, v, mixture))
     freedom = pair.freedom()
-    plain_p = float(fixed_horizon.p_value(d, v, freedom))
-    if mean:
-        half = float(fixed_horizon.half_width(v, freedom, plan.alpha))
-        plain = (d - half, d + half)
-        each = fixed_horizon.half_width(pair.variances(), pair.users - 1.0, plan.alpha)
-        bounds = [(float(x - h), float(x + h)) for x, h in zip(pair.value, each, strict=True)]
-    else:
-        drawn = bootstrap.draws(statistic, seed)
-        plain = bootstrap.interval(drawn[:, 1] - drawn[:, 0], plan.alpha)
-        bounds = [bootstrap.interval(drawn[:, arm], plan.alpha) for arm in (0, 1)]
-    arms = [(float(x), low, high) for x, (low, high) in zip(pair.value, bounds, strict=True)]
+    half = float(fixed_horizon.half_width(v, freedom, plan.alpha))
+    plain = (d - half, d + half, float(fixed_horizon.p_value(d, v, freedom)))
+    each = fixed_horizon.half_width(pair.variances(), pair.users - 1.0, plan.alpha)
+    arms = [(float(x), float(x - h), float(x + h)) for x, h in zip(pair.value, each, strict=True)]
     effect = plan.effect if plan.effect is not None else abs(d)
     growth = sequential.growth_needed(effect, v, float(mixture), plan.alpha, plan.power)
-    return Compared((arms[0], arms[1]), d, (d - wide, d + wide, p), (*plain, plain_p), growth)
+    return Compared((arms[0], arms[1]), d, (d - wide, d + wide, p), plain, growth)

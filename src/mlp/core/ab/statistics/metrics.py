@@ -24,16 +24,15 @@ Positive = str | None
 class Metric:
     """How a metric is made from labelled rows.
 
-    `mean`: it is a mean over rows, so the plain interval needs no bootstrap. `served`: it is about
-    what followed from the answer, so a version that only shadows cannot be measured by it, and a
-    row needs no prediction. `scored`: it is computed from probabilities. `counted`: it counts the
-    rows in which label and prediction are the same class. `least` and `most`: no value is beyond.
+    `served`: it is about what followed from the answer, so a version that only shadows cannot be
+    measured by it, and a row needs no prediction. `scored`: it is computed from probabilities.
+    `counted`: it counts the rows in which label and prediction are the same class. `least` and
+    `most`: no value is beyond.
     """
 
     name: str
     goal: Literal["maximize", "minimize"]
     of: Callable[[LabelledRows, Positive], Statistic]
-    mean: bool = True
     served: bool = False
     scored: bool = False
     counted: bool = False
@@ -229,7 +228,7 @@ def _r2(rows: LabelledRows, _: Positive) -> Statistic:
 
 
 def _counting(name: str, of: Callable[[LabelledRows, Positive], Statistic]) -> Metric:
-    return Metric(name, "maximize", of, mean=False, counted=True)
+    return Metric(name, "maximize", of, counted=True, least=0, most=1)
 
 
 METRICS: Mapping[str, Metric] = {
@@ -242,15 +241,15 @@ METRICS: Mapping[str, Metric] = {
         _counting("precision_macro", _macro(_precision)),
         _counting("recall_macro", _macro(_recall)),
         _counting("f1_macro", _macro(_f1)),
-        Metric("auc", "maximize", _auc, mean=False, scored=True),
+        Metric("auc", "maximize", _auc, scored=True, least=0, most=1),
         Metric("log_loss", "minimize", _log_loss, scored=True, least=0),
         Metric("brier", "minimize", _brier, scored=True, least=0),
         Metric("conversion", "maximize", _conversion, served=True, least=0, most=1),
         Metric("mean_label", "maximize", _mean_label, served=True),
         Metric("mae", "minimize", _mae, least=0),
         Metric("mse", "minimize", _squared("mse", sums.ratio), least=0),
-        Metric("rmse", "minimize", _squared("rmse", sums.root_ratio), mean=False),
-        Metric("r2", "maximize", _r2, mean=False),
+        Metric("rmse", "minimize", _squared("rmse", sums.root_ratio), least=0),
+        Metric("r2", "maximize", _r2, most=1),
     )
 }
 _ALIASES: Mapping[str, str] = {

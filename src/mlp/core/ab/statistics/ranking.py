@@ -38,14 +38,12 @@ class _Curve:
     below: Array
     not_above: Array
 
-    def area(self, positive_weight: Array, negative_weight: Array) -> Array:
-        """The share of pairs in which the positive has the higher score, ties counting half.
-
-        Weights are (…, positives) and (…, negatives).
-        """
-        placed = (positive_weight * _between(negative_weight, self.below, self.not_above)).sum(-1)
+    def area(self) -> float:
+        """The share of pairs in which the positive has the higher score, ties counting half."""
+        positive, negative = self.positives.weight, self.negatives.weight
+        placed = (positive * _between(negative, self.below, self.not_above)).sum()
         with np.errstate(divide="ignore", invalid="ignore"):
-            return np.asarray(placed / positive_weight.sum(-1) / negative_weight.sum(-1))
+            return float(placed / positive.sum() / negative.sum())
 
     def influence(self, area: float, users: int) -> Array:
         """What each user adds to the error of the area, (users,).
@@ -92,7 +90,7 @@ class Ranking:
 
     def pair(self) -> Pair:
         """The areas and their covariance."""
-        areas = [float(c.area(c.positives.weight, c.negatives.weight)) for c in self.curves]
+        areas = [curve.area() for curve in self.curves]
         influence = np.stack(
             [c.influence(area, self.users) for c, area in zip(self.curves, areas, strict=True)]
         )
@@ -103,40 +101,8 @@ class Ranking:
         active = np.array([min(p.sum(), q.sum()) for p, q in inside])
         return estimates.from_influence(np.array(areas), influence, seen, active)
 
-    def resampled(self, multiplicity: Array) -> Array:
-        """The areas, (b, 2), with users as many times as in `multiplicity` (b, users)."""
-        areas = [
-            curve.area(
-                multiplicity[:, curve.positives.user] * curve.positives.weight,
-                multiplicity[:, curve.negatives.user] * curve.negatives.weight,
-            )
-            for curve in self.curves
-        ]
-        return np.stack(areas, -1)
-
-    def grouped(self, group: Array, groups: int) -> "Ranking":
-        """The same with users put together: user i in `group[i]`."""
-
-        def renamed(of: _Group) -> _Group:
-            return _Group(of.score, group[of.user], of.weight)
-
-        curves = [
-            _Curve(renamed(c.positives), renamed(c.negatives), c.below, c.not_above)
-            for c in self.curves
-        ]
-        return Ranking((curves[0], curves[1]), groups)
-
-    def user_count(self) -> int:
-        """How many users both arms have."""
-        return self.users
-
-    def rows(self) -> int:
-        """How much work a resample is, in rows."""
-        return sum(len(c.positives.user) + len(c.negatives.user) for c in self.curves)
-
 
 def _between(weight: Array, low: Array, high: Array) -> Array:
-    """The sum of `weight` (…, n) before `low` and half of that from there to `high`."""
-    reached = np.zeros((*weight.shape[:-1], weight.shape[-1] + 1))
-    np.cumsum(weight, -1, out=reached[..., 1:])
-    return np.asarray((reached[..., low] + reached[..., high]) / 2)
+    """The sum of `weight` before `low` and half of that from there to `high`."""
+    reached = np.concatenate([[0.0], np.cumsum(weight)])
+    return np.asarray((reached[low] + reached[high]) / 2)

@@ -52,27 +52,6 @@ class Sums:
             active = np.count_nonzero(by_base, -1) * rarest
         return estimates.from_sums(self.function, self.user.sum(0), products, seen, active)
 
-    def resampled(self, multiplicity: Array) -> Array:
-        """The metric of both arms, (b, 2), with users as many times as in `multiplicity` (b, n)."""
-        n, _, k = self.user.shape
-        sums = (multiplicity @ self.user.reshape(n, 2 * k)).reshape(-1, 2, k)
-        return np.asarray(self.function(sums))
-
-    def grouped(self, group: Array, groups: int) -> "Sums":
-        """The same with users put together: user i in `group[i]`."""
-        n, _, k = self.user.shape
-        flat = np.concatenate([self.user.reshape(n, 2 * k), self.counts], -1)
-        added = np.stack([np.bincount(group, column, groups) for column in flat.T], -1)
-        return Sums(added[:, :-2].reshape(groups, 2, k), added[:, -2:], self.function, self.bases)
-
-    def user_count(self) -> int:
-        """How many users both arms have."""
-        return len(self.user)
-
-    def rows(self) -> int:
-        """How much work a resample is, in users."""
-        return len(self.user)
-
 
 def ratio(sums: Array) -> Array:
     """S0 / S1; not a number without a denominator."""
