@@ -179,7 +179,7 @@ def test_damage_costs_one_record_and_is_told(folder: Path, log: Path) -> None:
     journal.rotate()
     (path,) = segments.found(folder)
     data = bytearray(path.read_bytes())
-    data[data.index(b'"id":"b"') + 6] ^= 1
+    data[data.index(b'"request_id":"b"') + 14] ^= 1
     path.write_bytes(data)
     packed = pack(folder, log)
     assert (packed.rows, packed.damaged) == (2, 1)

@@ -6,12 +6,6 @@ from typing import Any
 
 from mlp.core.errors import MissingExtraError
 
-# From the last one who asks to connect to the last one who is connected: some round trips.
-HANDSHAKE_S = 0.5
-# A connection that is just accepted when the server ends may take this long to ask.
-SPEAK_S = 1.0
-LEAVE_S = HANDSHAKE_S + SPEAK_S + 0.1  # the rest is until uvicorn looks
-
 
 def check() -> None:
     """Raise MissingExtraError where what a server needs is not installed."""
@@ -71,7 +65,7 @@ def run(
     `accepts` says so: until then others that share the socket take them. At the signal
     `on_drain` is called, and after SIGTERM connections are accepted as before for `linger` seconds:
     a load balancer learns only by then that this server goes. Requests that are under way after
-    that get `patience` seconds more. Beside these two it takes LEAVE_S at most.
+    that get `patience` seconds more.
     """
     import uvloop
 

@@ -10,9 +10,6 @@ from typing import Any
 
 import uvicorn
 
-from mlp.adapters.http_server import HANDSHAKE_S, SPEAK_S
-from mlp.adapters.http_server.listening import take_nobody_new
-
 log = logging.getLogger("mlp.serving")
 
 _LOOK_S = 0.02
@@ -80,7 +77,7 @@ class Server(uvicorn.Server):  # type: ignore[misc]
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Drain at the first signal, end at once at the second."""
         if self._draining:
-            self._close()
+            self.stop()
             return
         self._draining = True
         seconds = self._linger if sig == signal.SIGTERM else 0.0
@@ -92,8 +89,7 @@ class Server(uvicorn.Server):  # type: ignore[misc]
 
     def stop(self) -> None:
         """Take nobody new; what is under way is answered."""
-        take_nobody_new(self._listener)
-        self._loop.call_later(HANDSHAKE_S, self._close)
+        self.should_exit = True
 
     def retire(self) -> None:
         """Leave who comes from now on to the others that share the socket, and end."""
@@ -102,25 +98,17 @@ class Server(uvicorn.Server):  # type: ignore[misc]
         self._draining = self._retiring = True
         self._loop.remove_reader(self._listener)
         self._on_drain()
-        self._loop.call_later(self._linger, self._close)
-
-    def _close(self) -> None:
-        self.should_exit = True
+        self._loop.call_later(self._linger, self.stop)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Answer those too whom the kernel has connected and nobody has accepted yet."""
-        # Closing a socket resets such connections: they are accepted first, and get the time to
-        # say what they want.
+        # Closing a socket resets such connections. Who comes in between is reset all the same: a
+        # load balancer has left by then, and the chart's preStop waits until every node has.
         self._loop.remove_reader(self._listener)
         if self._connecting:
             await asyncio.wait(self._connecting)
         while not self._retiring and (connection := _accepted(self._listener)) is not None:
             await self._connect(connection)
-        until = self._loop.time() + SPEAK_S
-        while self._loop.time() < until and not all(
-            connection.cycle for connection in self.server_state.connections
-        ):
-            await asyncio.sleep(_LOOK_S)
         await super().shutdown(sockets)
 
     def _protocol(self) -> asyncio.Protocol:

@@ -13,6 +13,7 @@ from mlp.adapters.predictions import parquet_tables, questions, records, segment
 from mlp.adapters.predictions.destination import Destination
 from mlp.adapters.predictions.pack import convert
 from mlp.core.errors import MlpError
+from mlp.core.serving.prediction_log import LABELS, PREDICTIONS, TABLES
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -85,7 +86,7 @@ def _files(
     # One day more, for the clocks of two machines are not the same.
     day = f"{records.moment(max(0.0, since - _DAY_S)):%Y-%m-%d}"
     found = {}
-    for table in parquet_tables.TABLES:
+    for table in TABLES:
         empty = Path(scratch, table, "date=1970-01-01", "none.parquet")
         empty.parent.mkdir(parents=True, exist_ok=True)
         statement = f"COPY ({parquet_tables.no_rows(table)}) TO {literal(str(empty))}"
@@ -143,9 +144,8 @@ def _views(connection: "DuckDBPyConnection", files: Mapping[str, Sequence[Path]]
     connection.execute(
         "CREATE VIEW latest AS SELECT request_id, row, last.* FROM (SELECT request_id, row,"
         " arg_max({label: label, label_number: label_number, labelled_at: time}, time) AS last"
-        f" FROM {records.LABELS} GROUP BY request_id, row)"
+        f" FROM {LABELS} GROUP BY request_id, row)"
     )
     connection.execute(
-        f"CREATE VIEW labelled AS SELECT * FROM {records.PREDICTIONS}"
-        " JOIN latest USING (request_id, row)"
+        f"CREATE VIEW labelled AS SELECT * FROM {PREDICTIONS} JOIN latest USING (request_id, row)"
     )

@@ -13,6 +13,7 @@ from pathlib import Path
 from mlp.adapters.predictions import frames, parquet_tables, records, segments
 from mlp.adapters.predictions.destination import Destination
 from mlp.core.errors import RemoteError
+from mlp.core.serving.prediction_log import GAPS, LABELS, PREDICTIONS, GapRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,7 @@ def _pack(path: Path, segment: int, place: Destination) -> Packed:
         for relative, part in writer.written.items():
             place.deliver(part, relative)
         rows = writer.rows
-    return Packed(1, rows[records.PREDICTIONS], rows[records.LABELS], lost, damaged)
+    return Packed(1, rows[PREDICTIONS], rows[LABELS], lost, damaged)
 
 
 def convert(
@@ -91,7 +92,7 @@ def convert(
         if isinstance(found, frames.Frame):
             try:
                 for table, row in list(reader.rows(found)):
-                    lost += row.get("lost", 0)
+                    lost += row.lost if isinstance(row, GapRow) else 0
                     writer.add(table, row, reader.at)
             except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
                 trouble = "not understood"
@@ -99,7 +100,7 @@ def convert(
             trouble = "torn" if found.torn else "damaged"
         if trouble:
             damaged += 1
-            writer.add(records.GAPS, reader.gap(trouble, 0), reader.at)
+            writer.add(GAPS, reader.gap(trouble, 0), reader.at)
     return lost, damaged
 
 

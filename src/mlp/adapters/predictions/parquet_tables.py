@@ -1,61 +1,42 @@
 """The tables that journals become, and how they are written as Parquet, piece by piece."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
-from mlp.adapters.predictions.records import GAPS, LABELS, PREDICTIONS, Row, moment
+from mlp.adapters.predictions.records import moment
+from mlp.core.serving.prediction_log import TABLES, LogRow, PredictionRow
 
 if TYPE_CHECKING:
     import pyarrow
 
-TABLES = (PREDICTIONS, LABELS, GAPS)
 _ROWS = 20_000  # held in memory for a file, at most, or
 _BYTES = 16 * 2**20  # of features
-
-
-# The columns of each table with DuckDB's names of their types; times are in UTC.
-_COLUMNS = {
-    PREDICTIONS: {
-        "request_id": "VARCHAR",
-        "row": "INTEGER",
-        "time": "TIMESTAMP",
-        "model": "VARCHAR",
-        "version": "VARCHAR",
-        "run_id": "VARCHAR",
-        "route": "VARCHAR",
-        "user_key": "VARCHAR",
-        "latency_ms": "DOUBLE",
-        "status": "INTEGER",
-        "failed": "BOOLEAN",
-        "reason": "VARCHAR",
-        "prediction": "VARCHAR",
-        "prediction_number": "DOUBLE",
-        "probabilities": "DOUBLE[]",
-        "features": "VARCHAR",
-    },
-    LABELS: {
-        "request_id": "VARCHAR",
-        "row": "INTEGER",
-        "time": "TIMESTAMP",
-        "model": "VARCHAR",
-        "label": "VARCHAR",
-        "label_number": "DOUBLE",
-    },
-    GAPS: {
-        "time": "TIMESTAMP",
-        "model": "VARCHAR",
-        "reason": "VARCHAR",
-        "lost": "BIGINT",
-        "since": "TIMESTAMP",
-    },
+# DuckDB's names of the types that rows have; times are in UTC.
+_TYPES = {
+    str: "VARCHAR",
+    int: "INTEGER",
+    float: "DOUBLE",
+    bool: "BOOLEAN",
+    datetime: "TIMESTAMP",
+    Sequence[float | None]: "DOUBLE[]",
 }
+
+
+def _columns(table: str) -> dict[str, str]:
+    """The columns of a table, with DuckDB's names of their types."""
+    columns = {}
+    for name, hint in get_type_hints(TABLES[table]).items():
+        kinds = [kind for kind in (hint, *get_args(hint)) if kind in _TYPES]
+        columns[name] = _TYPES[kinds[0]]
+    return columns
 
 
 def no_rows(table: str) -> str:
     """A query that gives the table's columns, and no row."""
-    columns = ", ".join(f"NULL::{kind} AS {name}" for name, kind in _COLUMNS[table].items())
+    columns = ", ".join(f"NULL::{kind} AS {name}" for name, kind in _columns(table).items())
     return f"SELECT {columns} WHERE false"
 
 
@@ -68,10 +49,9 @@ def _schema(table: str) -> "pyarrow.Schema":
         "DOUBLE": pa.float64(),
         "DOUBLE[]": pa.list_(pa.float64()),
         "INTEGER": pa.int32(),
-        "BIGINT": pa.int64(),
         "BOOLEAN": pa.bool_(),
     }
-    return pa.schema([(name, kinds[kind]) for name, kind in _COLUMNS[table].items()])
+    return pa.schema([(name, kinds[kind]) for name, kind in _columns(table).items()])
 
 
 class Writer:
@@ -84,10 +64,10 @@ class Writer:
         self._name = name
         self._names: dict[tuple[str, float], str] = {}
         self._files: dict[str, Any] = {}
-        self._held: dict[str, list[Row]] = {}
+        self._held: dict[str, list[LogRow]] = {}
         self._bytes: dict[str, int] = {}
 
-    def add(self, table: str, row: Row, at: float) -> None:
+    def add(self, table: str, row: LogRow, at: float) -> None:
         """Take a row; it goes to the partition of the day of `at`."""
         part = (table, at // 86400)
         relative = self._names.get(part)
@@ -99,7 +79,8 @@ class Writer:
         held = self._held[relative]
         held.append(row)
         self.rows[table] += 1
-        self._bytes[relative] += len(row.get("features") or "")
+        if isinstance(row, PredictionRow):
+            self._bytes[relative] += len(row.features or "")
         if len(held) >= _ROWS or self._bytes[relative] >= _BYTES:
             self._flush(relative)
 
@@ -123,7 +104,8 @@ class Writer:
             self.written[relative] = path
             self._files[relative] = parquet.ParquetWriter(path, columns, compression="zstd")
         if held:
-            self._files[relative].write_table(pa.Table.from_pylist(held, schema=columns))
+            values = {name: [getattr(row, name) for row in held] for name in columns.names}
+            self._files[relative].write_table(pa.Table.from_pydict(values, schema=columns))
 
 
 @contextlib.contextmanager

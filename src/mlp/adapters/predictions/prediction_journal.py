@@ -83,13 +83,13 @@ class PredictionJournal:
         keeping = self.keeping
         header: dict[str, Any] = {
             "kind": "prediction",
-            "id": served.request_id,
+            "request_id": served.request_id,
             "at": served.at,
             "version": served.version,
-            "run": self.runs.get(served.version),
+            "run_id": self.runs.get(served.version),
             "route": served.route,
-            "ms": served.latency_ms,
-            "type": served.content_type,
+            "latency_ms": served.latency_ms,
+            "content_type": served.content_type,
             "status": served.status,
         }
         if served.failed:

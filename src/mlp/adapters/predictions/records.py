@@ -9,12 +9,18 @@ from typing import Any
 
 from mlp.adapters.predictions import scored_rows
 from mlp.adapters.predictions.frames import Frame
-from mlp.core.serving.prediction_log import ROWS
+from mlp.core.serving.prediction_log import (
+    GAPS,
+    LABELS,
+    PREDICTIONS,
+    ROWS,
+    GapRow,
+    LabelRow,
+    LogRow,
+    PredictionRow,
+)
 
 SECRET = "MLP_KEY_SECRET"  # what users' keys are hashed with; the model's name where it is unset
-
-PREDICTIONS, LABELS, GAPS = "predictions", "labels", "gaps"
-Row = dict[str, Any]
 
 
 @dataclass(slots=True)
@@ -28,7 +34,7 @@ class Reader:
     model: str = ""
     keeping: Mapping[str, Any] = field(default_factory=lambda: {"hash_keys": True})
 
-    def rows(self, frame: Frame) -> Iterator[tuple[str, Row]]:
+    def rows(self, frame: Frame) -> Iterator[tuple[str, LogRow]]:
         """The rows that a record becomes, with the table of each. Raises ValueError, TypeError
         or KeyError for what this version of the journal would not have written."""
         header = scored_rows.loads(frame.header)
@@ -41,34 +47,25 @@ class Reader:
                 if not 0 <= row < ROWS:
                     yield GAPS, self.gap("label of a row that no request has", 0)
                     continue
+                text, number = scored_rows.dumps(label), scored_rows.number(label)
                 yield (
                     LABELS,
-                    {
-                        "request_id": _text(request_id),
-                        "row": row,
-                        "time": moment(at),
-                        "model": self.model,
-                        "label": scored_rows.dumps(label),
-                        "label_number": scored_rows.number(label),
-                    },
+                    LabelRow(_text(request_id), row, moment(at), self.model, text, number),
                 )
         elif kind == "gap":
             yield GAPS, self.gap("no room", header["lost"], header["from"])
         else:
             yield from ((PREDICTIONS, row) for row in self._predictions(header, frame))
 
-    def gap(self, reason: str, lost: int, since: float | None = None) -> Row:
+    def gap(self, reason: str, lost: int, since: float | None = None) -> GapRow:
         """A row that says what is missing here; `lost` 0: nobody knows."""
-        return {
-            "time": moment(self.at),
-            "model": self.model,
-            "reason": reason,
-            "lost": lost,
-            "since": moment(self.at if since is None else since),
-        }
+        begun = moment(self.at if since is None else since)
+        return GapRow(moment(self.at), self.model, reason, lost, begun)
 
-    def _predictions(self, header: Mapping[str, Any], frame: Frame) -> Iterator[Row]:
-        asked = scored_rows.of_request(frame.request, header["type"]) if frame.request else None
+    def _predictions(self, header: Mapping[str, Any], frame: Frame) -> Iterator[PredictionRow]:
+        asked = (
+            scored_rows.of_request(frame.request, header["content_type"]) if frame.request else None
+        )
         failed = bool(header.get("failed")) or header["status"] >= 500
         answer = [] if failed else scored_rows.of_answer(frame.response, len(asked or ()) or None)
         keys = header.get("keys")
@@ -79,39 +76,54 @@ class Reader:
             positions = range(len(asked) if asked is not None else unknown)
         features = scored_rows.aligned(asked, positions)
         predicted = [None] * len(positions) if failed else scored_rows.aligned(answer, positions)
-        show = self._shown()
+        row = self._rows_of(header, failed)
         if not positions or predicted is None or (frame.request and features is None):
-            yield (
-                self._row(header, 0, failed)
-                | _predicted(_whole(answer), None)
-                | {"features": self._raw(frame.request)}
-            )
+            yield row(0, None, _whole(answer), None, self._raw(frame.request))
             return
+        show = self._shown()
         keys = scored_rows.aligned(keys, positions)
         probabilities = scored_rows.aligned(header.get("probabilities"), positions)
         for i, position in enumerate(positions):
-            row = self._row(header, position, failed)
-            row |= _predicted(predicted[i], probabilities[i] if probabilities else None)
-            row["user_key"] = self._key(keys[i]) if keys else None
-            row["features"] = show(features[i]) if features is not None else None
-            yield row
+            yield row(
+                position,
+                self._key(keys[i]) if keys else None,
+                predicted[i],
+                probabilities[i] if probabilities else None,
+                show(features[i]) if features is not None else None,
+            )
 
-    def _row(self, header: Mapping[str, Any], position: int, failed: bool) -> Row:
-        """What holds for all rows of a request."""
-        return {
-            "request_id": _text(header["id"]),
-            "row": position,
-            "time": moment(header["at"]),
-            "model": self.model,
-            "version": header["version"],
-            "run_id": header.get("run"),
-            "route": header["route"],
-            "user_key": None,
-            "latency_ms": header["ms"],
-            "status": header["status"],
-            "failed": failed,
-            "reason": _text(header.get("failed")),
-        }
+    def _rows_of(self, header: Mapping[str, Any], failed: bool) -> Callable[..., PredictionRow]:
+        """Makes the rows of a request: of position, key, prediction, probabilities, features."""
+        request_id, time = _text(header["request_id"]), moment(header["at"])
+        reason = _text(header.get("failed"))
+
+        def row(
+            position: int,
+            key: str | None,
+            prediction: Any,
+            probabilities: Sequence[Any] | None,
+            features: str | None,
+        ) -> PredictionRow:
+            return PredictionRow(
+                request_id=request_id,
+                row=position,
+                time=time,
+                model=self.model,
+                version=header["version"],
+                run_id=header.get("run_id"),
+                route=header["route"],
+                user_key=key,
+                latency_ms=header["latency_ms"],
+                status=header["status"],
+                failed=failed,
+                reason=reason,
+                prediction=None if prediction is None else scored_rows.dumps(prediction),
+                prediction_number=scored_rows.number(prediction),
+                probabilities=_numbers(probabilities),
+                features=features,
+            )
+
+        return row
 
     def _key(self, key: Any) -> str | None:
         if key is None:
@@ -157,15 +169,10 @@ _EPOCH = datetime(1970, 1, 1)
 _LAST = 253402300799.0  # the end of the year 9999
 
 
-def _predicted(prediction: Any, probabilities: Sequence[Any] | None) -> Row:
-    numbers = probabilities is not None and all(
-        isinstance(value, int | float) or value is None for value in probabilities
-    )
-    return {
-        "prediction": None if prediction is None else scored_rows.dumps(prediction),
-        "prediction_number": scored_rows.number(prediction),
-        "probabilities": list(probabilities) if probabilities and numbers else None,
-    }
+def _numbers(values: Sequence[Any] | None) -> Sequence[float | None] | None:
+    """The probabilities, None where they are not all numbers."""
+    numbers = all(isinstance(value, int | float) or value is None for value in values or ())
+    return list(values) if values and numbers else None
 
 
 def _whole(answer: Sequence[Any]) -> Any:

@@ -208,7 +208,7 @@ class Challenger:
             asked.timer.cancel()
         failed = header.get("failed", "")
         detail = header.get("detail", "")
-        reply = Reply(body, header["ms"], header.get("probabilities"), failed, detail)
+        reply = Reply(body, header["latency_ms"], header.get("probabilities"), failed, detail)
         if not failed and not asked.late:
             self._failures.used()
         if asked.shadow:

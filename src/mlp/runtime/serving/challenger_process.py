@@ -64,7 +64,7 @@ def _answer(scorer: Scorer, header: dict[str, Any], body: bytes) -> bytes:
         told |= {"failed": "refused", "detail": _said(e), "by_model": e.by_model}
     except Exception as e:  # noqa: BLE001 - a model's own code may raise anything
         told |= {"failed": "error", "detail": _said(e), "by_model": True}
-    told["ms"] = (time.monotonic() - started) * 1000
+    told["latency_ms"] = (time.monotonic() - started) * 1000
     return challenger_framing.packed(told, answer)
 
 

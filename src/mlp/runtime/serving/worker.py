@@ -76,7 +76,7 @@ class ServingWorker:
             on_drain=self._drain,
             stopper=self._stopper,
             linger=linger,
-            patience=serve.drain - linger - http_server.LEAVE_S,
+            patience=serve.drain - linger,
         )
         if self._answering.challenger is not None:
             self._answering.challenger.stop()
