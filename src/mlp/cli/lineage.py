@@ -1,5 +1,6 @@
 """`mlp lineage`: what a file was made from, and by which run."""
 
+import shlex
 from typing import TYPE_CHECKING
 
 import click
@@ -44,7 +45,8 @@ def _as_text(found: "FileLineage") -> str:
         lines.append(f"used by: {', '.join(found.downstream)}")
     if found.runs_unknown and found.steps:
         lines.append(f"which run made it is not known: {found.runs_unknown}")
-    lines += [f"{store}: {store.again()}" for store in found.elsewhere]
+    again = shlex.join(["mlp", "lineage", found.path])
+    lines += [f"{store}: {store.command(again)}" for store in found.elsewhere]
     lines += ["", f"next: {_next(found)}"]
     return "\n".join(lines)
 

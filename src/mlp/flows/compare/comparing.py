@@ -29,7 +29,8 @@ def diff(project: Project, a: str, b: str) -> Difference:
 
     Raises UsageError where a reference means no run. What cannot be compared is said in the notes.
     """
-    return difference(project, _state(project, a), _state(project, b))
+    command = f"mlp runs diff {a} {b}"
+    return difference(project, _state(project, a, command), _state(project, b, command))
 
 
 def why(project: Project, a: str, b: str, metric: str | None = None) -> MetricExplanation:
@@ -38,13 +39,14 @@ def why(project: Project, a: str, b: str, metric: str | None = None) -> MetricEx
     Without `metric` it is the first that differs. Raises UsageError where the runs have no metric
     of that name in common.
     """
-    before, after = _state(project, a), _state(project, b)
+    command = f"mlp runs why {a} {b}"
+    before, after = _state(project, a, command), _state(project, b, command)
     return blame.explain(difference(project, before, after), before, after, metric)
 
 
-def _state(project: Project, reference: str) -> RunState:
+def _state(project: Project, reference: str, command: str) -> RunState:
     uri = project.tracking_uri
-    record = tracking_stores.find_run(project, reference)
+    record = tracking_stores.find_run(project, reference, command)
     provenance = tracking.artifact_text(uri, record, PROVENANCE)
     stages = tracking.artifact_text(uri, record, STAGES)
     patch = tracking.artifact_text(uri, record, PATCH) or ""

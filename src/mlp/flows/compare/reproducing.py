@@ -98,7 +98,7 @@ def reproduce(
 
 
 def _recorded(project: Project, reference: str) -> _Recorded:
-    run = tracking_stores.find_run(project, reference)
+    run = tracking_stores.find_run(project, reference, f"mlp runs reproduce {reference}")
     texts = {
         name: tracking.artifact_text(project.tracking_uri, run, name)
         for name in (recorded_run.PROVENANCE, recorded_run.STAGES, recorded_run.PATCH)

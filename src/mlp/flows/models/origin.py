@@ -68,7 +68,7 @@ def find(project: Project, reference: str) -> ModelOrigin:
     there is no such run.
     """
     uri, experiment = project.tracking_uri, project.config.experiment
-    run = tracking_stores.find_run(project, reference)
+    run = tracking_stores.find_run(project, reference, f"mlp models register {reference}")
     makers = {stage.stage: _maker(uri, experiment, stage) for stage in run.stages}
     text = tracking.artifact_text(uri, run, recorded_run.STAGES)
     lock = tracking.artifact_text(uri, run, recorded_run.LOCK_AFTER)

@@ -46,7 +46,7 @@ def detail(project: Project, reference: str) -> Detail:
     """The run that `reference` means (an id, its beginning, a name, `last`)."""
     left = syncing.catch_up(project)
     uri = project.tracking_uri
-    run = tracking_stores.find_run(project, reference)
+    run = tracking_stores.find_run(project, reference, f"mlp runs show {reference}")
     text = tracking.artifact_text(uri, run, recorded_run.PROVENANCE)
     refused = recording.delivery(project.layout.run(run.run_id)).refused
     return Detail(run, json.loads(text) if text else {}, left, refused)

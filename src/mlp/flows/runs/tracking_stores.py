@@ -20,6 +20,7 @@ from mlp.flows.project import Project
 from mlp.flows.runs import recording
 
 _SHORTEST_ID = 4
+_ENV_OF_ITS_OWN = "mlp runs reproduce"  # its --env is the Python environment
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,23 +53,13 @@ class OtherStore:
 
     def command(self, command: str) -> str:
         """`command`, so that it looks there."""
-        variable, option = self._choice()
-        return " ".join(part for part in (variable, command, option) if part)
-
-    def again(self) -> str:
-        """How the command that was typed looks there."""
-        variable, option = self._choice()
-        return (
-            f"the same command with {option}" if option else f"{variable} before the same command"
-        )
-
-    def _choice(self) -> tuple[str, str]:
-        """A variable before a command, or an option behind it; the other one is ""."""
         if self.other_env and self.env is not None:
-            return "", f"--env {self.env}"
+            if command.startswith(_ENV_OF_ITS_OWN):
+                return f"MLP_ENV={shlex.quote(self.env)} {command}"
+            return f"{command} --env {shlex.quote(self.env)}"
         if os.environ.get(TRACKING_URI):  # which goes over what mlp.yaml and --config say
-            return f"{TRACKING_URI}={shlex.quote(self.uri)}", ""
-        return "", f"--config {shlex.quote(f'tracking.uri={self.uri}')}"
+            return f"{TRACKING_URI}={shlex.quote(self.uri)} {command}"
+        return f"{command} --config {shlex.quote(f'tracking.uri={self.uri}')}"
 
 
 def others(project: Project, uri: str | None = None) -> list[OtherStore]:
@@ -93,10 +84,11 @@ def others(project: Project, uri: str | None = None) -> list[OtherStore]:
     ]
 
 
-def find_run(project: Project, reference: str) -> RunRecord:
+def find_run(project: Project, reference: str, command: str) -> RunRecord:
     """The run that `reference` means (an id, its beginning, a name, `last`), with its stages.
 
-    Raises UsageError where it means none, or several; it says where this project has other runs.
+    `command` is what asks. Raises UsageError where it means none, or several; it says where this
+    project has other runs.
     """
     try:
         return tracking.find_run(project.tracking_uri, project.config.experiment, reference)
@@ -109,7 +101,7 @@ def find_run(project: Project, reference: str) -> RunRecord:
                 raise UsageError(
                     f"run {run[:8]} was made for {store.uri}, and this command looks in"
                     f" {_as_recorded(project, project.tracking_uri)}",
-                    fix=store.again(),
+                    fix=store.command(command),
                 ) from e
         raise UsageError(
             e.message,
