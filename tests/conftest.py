@@ -151,7 +151,7 @@ class Project:
             out, err = process.communicate()
             done = Done(process.returncode, out.decode(), err.decode())
         else:
-            done = Done(*commands.run(arguments, cwd or self.root, self.environ | environ))
+            done = Done(*commands.run("mlp", arguments, cwd or self.root, self.environ | environ))
         for sign in ("cli/main.py", "this is a bug in mlp"):  # a stage may have its own tracebacks
             assert sign not in done.err, done.err
         return done
@@ -162,6 +162,11 @@ class Project:
 
     def tool(self, *command: str, cwd: Path | None = None) -> str:
         """What git, dvc or another program prints; it is to succeed."""
+        program, *arguments = command
+        if program == "dvc" and not self.installed:
+            code, out, err = commands.run(program, arguments, cwd or self.root, self.environ)
+            assert code == 0, err
+            return out
         return subprocess.run(
             command, cwd=cwd or self.root, env=self.environ, check=True, capture_output=True
         ).stdout.decode()
@@ -184,24 +189,26 @@ class Project:
 
     def await_recorders(self) -> None:
         """Block until no recorder of this project is alive."""
-        for process in Path("/proc").glob("[0-9]*"):
-            try:
-                command = (process / "cmdline").read_bytes()
-                if b"mlp.runtime.runs.recorder" in command and os.fsencode(self.root) in command:
-                    select.select([os.pidfd_open(int(process.name))], [], [])
-            except (FileNotFoundError, ProcessLookupError):
-                continue
+        for process in self._recorders():
+            with contextlib.suppress(ProcessLookupError):
+                select.select([os.pidfd_open(process)], [], [])
 
     def stop_recorders(self) -> None:
         """End this project's recorders, which try for half a minute where a server is away."""
-        for path in Path("/proc").glob("[0-9]*/cmdline"):
-            try:
-                command = path.read_text()
-            except OSError:
-                continue
-            if "mlp.runtime.runs.recorder" in command and f"{self.root}/" in command:
-                os.kill(int(path.parent.name), signal.SIGKILL)
+        for process in self._recorders():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
         self.await_recorders()
+
+    def _recorders(self) -> list[int]:
+        """They write what they have to say into a file of their run."""
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                said = (process / "fd" / "2").readlink()
+                if said.name == "recorder.log" and said.is_relative_to(self.root):
+                    found.append(int(process.name))
+        return found
 
     def deliver(self) -> None:
         """Wait for the recorders, and do what they left; everything is in MLflow then."""
