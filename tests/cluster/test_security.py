@@ -18,7 +18,7 @@ from mlp.core.launch.manifests import manifests
 from mlp.core.launch.targets_section import KubernetesTarget
 from tests.cluster.conftest import MakeRemote, Namespace, RemoteProject, await_
 from tests.conftest import Recorded
-from tests.unit.test_manifests import ALL, SPEC
+from tests.unit.launch.test_manifests import ALL, SPEC
 
 pytestmark = pytest.mark.cluster
 

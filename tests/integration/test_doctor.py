@@ -128,7 +128,7 @@ def test_a_launched_stage_that_is_not_there_is_answered_with_the_nearest(
 ) -> None:
     (project / "mlp.yaml").write_text("project: p\nlaunch: {trian: {}}\n")
     found = checks(capsys, 3)["launch"]
-    assert found["message"] == "'trian' is no stage of dvc.yaml, did you mean 'train'?"
+    assert found["message"] == "'trian' is not a stage of dvc.yaml, did you mean 'train'?"
 
 
 def test_stages_that_train_together_are_tried_with_torchrun(

@@ -119,7 +119,7 @@ def test_labels_of_no_class_that_was_predicted_are_counted(project: Project) -> 
     project.write({"odd.csv": "request_id,label,row\na,True,0\nb,[1],1\nb,zebra,1\n"})
     done = project.call("predictions", "label", "odd.csv")
     assert done.code == 0, done.err
-    assert "1 label is of no class that any version has predicted, such as 'zebra'" in done.out
+    assert "1 label is of a class that no version has predicted, such as 'zebra'" in done.out
 
 
 def test_a_label_of_a_class_that_is_a_text_stays_one(project: Project) -> None:
@@ -147,7 +147,7 @@ def test_a_file_without_labels_is_refused_with_what_it_has(project: Project) -> 
         "half.csv": f"{head}b,1,1.5\n",
     }
     project.write(files)
-    such = "a row that is no position, such as {} of request b\n"
+    such = "a row that is not a position, such as {} of request b\n"
     for name, words in {
         "bad.csv": "bad.csv: a line has no request_id",
         "below.csv": "below.csv: a line has " + such.format("'-1'"),

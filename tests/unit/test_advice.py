@@ -98,7 +98,7 @@ def mistakes(text: Text) -> Iterator[str]:
         found = command(name.split())
         assert found is not None
         for option in set(OPTION.findall(rest)) - options(found):
-            yield f"{option} is no option of `mlp {name}`, and no other command is named"
+            yield f"{option} is not an option of `mlp {name}`, and no other command is named"
 
 
 def test_every_command_and_option_that_a_text_names_is_there() -> None:
@@ -118,7 +118,7 @@ def test_every_command_and_option_that_a_text_names_is_there() -> None:
         ('fail(fix="mlp modles list")', "there is no `mlp modles`"),
         ('f"mlp models lst {name}"', "there is no `mlp models lst`"),
         ('"mlp deploy promote --accept champion"', "`mlp deploy promote` has no --accept"),
-        ('"train a better one; or --accept champion"', "--accept is no option of `mlp train`"),
+        ('"train a better one; or --accept champion"', "--accept is not an option of `mlp train`"),
     ],
 )
 def test_what_cannot_be_typed_is_found(source: str, mistake: str) -> None:

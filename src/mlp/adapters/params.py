@@ -17,7 +17,7 @@ from mlp.core.scaffold.yaml_insert import holds, inserted
 def changed(path: Path, settings: Sequence[str]) -> tuple[str, tuple[Override, ...]]:
     """The text of the params file with `settings` ("KEY=VALUE", values as YAML), and what changed.
 
-    Raises UsageError for a setting that is no such thing, or a key that is not in the file.
+    Raises UsageError for a setting of another form, or a key that is not in the file.
     """
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
@@ -72,7 +72,7 @@ def with_section(text: str, above: str, name: str, section: Mapping[str, Any] | 
     """A YAML document with `section` as ABOVE.NAME, in place of what is there.
 
     Every other line stays as it is; where the document's style does not allow that, comments and
-    order do. Raises ConfigurationError where the text is no YAML, or `above` no mapping in it.
+    order do. Raises ConfigurationError where the text is not YAML, or `above` not a mapping in it.
     """
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError

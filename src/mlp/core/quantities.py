@@ -21,7 +21,7 @@ def amount(quantity: str | float) -> float:
     """The number that a quantity means: bytes, cores or pieces. Raises ValueError if it is none."""
     match = _QUANTITY.fullmatch(str(quantity).strip())
     if match is None or match[2] not in _SUFFIXES:
-        raise ValueError(f"{quantity!r} is no quantity, such as 4, 500m or 64Gi")
+        raise ValueError(f"{quantity!r} is not a quantity, such as 4, 500m or 64Gi")
     return float(Decimal(match[1]) * _SUFFIXES[match[2]])
 
 
@@ -31,5 +31,5 @@ def seconds(duration: str | int) -> int:
     if text.isdigit():
         return int(text)
     if not text or _DURATION.sub("", text):
-        raise ValueError(f"{duration!r} is no duration, such as 90s, 10m, 1h30m or 1d")
+        raise ValueError(f"{duration!r} is not a duration, such as 90s, 10m, 1h30m or 1d")
     return sum(int(number) * _UNITS[unit] for number, unit in _DURATION.findall(text))

@@ -15,7 +15,7 @@ _SECRET_NAME = re.compile(
     r"(?i)(^|_)(SECRET|TOKEN|PASSWORD|PASSWD|PASSPHRASE|PWD|CREDENTIALS?|AUTH|APIKEY|KEY|PAT|DSN)(_|$)"
     r"|SECRET|PASSWORD|APIKEY|TOKEN$|CONNECTION_STRING"
 )
-# Names that match and whose values are no secrets.
+# Names that match and whose values are not secrets.
 _PUBLIC_NAME = re.compile(r"(?i)^(PWD|OLDPWD)$|_FILE$|_PATH$|KEY_ID$|TOKENIZERS?_|SSH_AUTH_SOCK")
 # A backslash ends an address: what stands behind it is the escape of an encoded text.
 _IN_URL = re.compile(r"://[^\s/@'\"\\]+@")

@@ -92,7 +92,7 @@ def files(directory: str) -> list[str]:
 def read(path: str, offset: int = 0) -> Iterator[tuple[Event | None, int]]:
     """The complete lines of a file from `offset` bytes on, each with the offset behind it.
 
-    A line that is no event (torn by a crash) comes as None. A last line without its newline is
+    A line that is not an event (torn by a crash) comes as None. A last line without its newline is
     still being written and does not come.
     """
     with open(path, "rb") as file:

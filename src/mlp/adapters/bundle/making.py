@@ -14,7 +14,7 @@ from mlp.core.errors import ConfigurationError
 from mlp.core.launch import bundle_rules as rules
 
 _FORM = "1"  # of the archives; raised when the same files give another one
-# Time stamps are no finer than this many nanoseconds: a file may change again within them, unseen.
+# Time stamps are not finer than this many nanoseconds: a file may change again within them, unseen.
 _TICK = 50_000_000
 
 

@@ -59,7 +59,7 @@ def _readable(file: BinaryIO) -> Iterator[tarfile.TarFile]:
         ) as tar:
             yield tar
     except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, ValueError) as e:
-        raise ConfigurationError("this is no code bundle", cause=str(e)) from e
+        raise ConfigurationError("this is not a code bundle", cause=str(e)) from e
 
 
 def _all_members(tar: tarfile.TarFile) -> list[tarfile.TarInfo]:

@@ -114,7 +114,7 @@ def create_service(cluster: Cluster, manifest: Manifest) -> None:
 
 
 def delete_job(cluster: Cluster, name: str, *, wait: bool = False) -> None:
-    """Delete a Job and all that it owns; one that is gone already is no error.
+    """Delete a Job and all that it owns; one that is gone already is not an error.
 
     With `wait`, until its name is free.
     """

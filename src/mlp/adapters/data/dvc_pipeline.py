@@ -155,7 +155,7 @@ def _plan(order: Sequence["Stage"], force: bool, pull: bool) -> tuple[PlannedSta
 
 
 def _reasons(stage: "Stage", pull: bool) -> Iterator[str]:
-    """DVC's status of a stage in words; with `pull`, what is only missing is no reason to run."""
+    """DVC's status of a stage in words; with `pull`, what is only missing is left out."""
     entries = [*stage.deps, *stage.outs]
     if entries and not any(entry.hash_info for entry in entries):
         yield "it has not run yet"

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 _BATCH = 1000  # labels in one record of the journal
-_MOST_PREDICTED = 5000  # different predictions; more are no classes
+_MOST_PREDICTED = 5000  # different predictions; more are not classes
 _READERS = {
     # Guessed, quotes could be those of a label: 'a' would become a.
     ".csv": """read_csv({}, all_varchar=true, header=true, quote='"', escape='"', comment='')""",
@@ -64,8 +64,8 @@ def attach(log: "DuckDBPyConnection", path: Path) -> None:
     if wrong is not None:
         said, request_id, count = wrong
         raise UsageError(
-            f"{path.name}: {_lines(count)} a row that is no position, such as {said!r} of request"
-            f" {request_id}",
+            f"{path.name}: {_lines(count)} a row that is not a position, such as {said!r} of"
+            f" request {request_id}",
             fix="row is the position in the request: 0, 1, …; empty means 0",
         )
 

@@ -39,7 +39,8 @@ def only_reads(connection: "DuckDBPyConnection", sql: str) -> None:
     for key, value in _all(found["statements"]):
         if key == "type" and value.endswith("_NODE") and value not in _READING:
             raise UsageError(
-                "a question may not write: its WITH has a statement that is no SELECT", fix=_fix()
+                "a question may not write: its WITH has a statement that is not a SELECT",
+                fix=_fix(),
             )
         if key == "function_name" and value.lower() in _RUNNING:
             raise UsageError(f"a question may not run others by {value}()", fix=_fix())

@@ -75,7 +75,7 @@ def loads(text: bytes) -> Any:
 
 
 def dumps(value: Any) -> str:
-    """JSON; what is no finite number becomes null."""
+    """JSON; what is not a finite number becomes null."""
     import orjson
 
     options = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY

@@ -39,7 +39,7 @@ def load(path: Path) -> "PyFuncModel":
 def answer(
     body: bytes | str | dict[str, Any], content_type: str, model: "PyFuncModel"
 ) -> ScoringAnswer:
-    """What MLflow's server answers; Refusal where that is no 200."""
+    """What MLflow's server answers; Refusal where that is not a 200."""
     from mlflow.exceptions import MlflowException
     from mlflow.pyfunc import scoring_server
 

@@ -12,7 +12,7 @@ from mlp.core.secrets import mask_urls
 
 
 class Refused(RemoteError):  # noqa: N818 - what the server said to one request
-    """The server answered, and will answer the same again: trying once more is no use."""
+    """The server answered, and will answer the same again: trying once more is pointless."""
 
 
 class RestError(Exception):
@@ -25,7 +25,7 @@ class RestError(Exception):
 
 @contextmanager
 def translated(uri: str) -> Iterator[None]:
-    """MLflow's errors as ours: Refused where trying again is no use, else RemoteError."""
+    """MLflow's errors as ours: Refused where trying again is pointless, else RemoteError."""
     where = mask_urls(uri)
     try:
         with waiting_for(f"MLflow at {where}"):

@@ -52,7 +52,7 @@ def writing(path: Path | str) -> Iterator[None]:
     ConfigurationError where another disk is."""
     try:
         yield
-    except BaseException as e:  # torch's CheckpointException is no Exception
+    except BaseException as e:  # torch's CheckpointException is not an Exception
         known = is_address(path) or isinstance(e, MlpError | KeyboardInterrupt | SystemExit)
         full = None if known else _full_disk(e)
         if full is None:
@@ -129,8 +129,8 @@ def _checkpoint_io(place: str) -> Any:
     """Checkpoint files that are there completely or not at all, after a power failure too.
 
     Lightning's own go through a copy in memory and one in the system's temporary directory, from
-    where they are moved, which is no single step between file systems. In an object store an object
-    appears when all of it is there: what Lightning does is right.
+    where they are moved, which is not a single step between file systems. In an object store an
+    object appears when all of it is there: what Lightning does is right.
     """
     import torch
     from pytorch_lightning.plugins import TorchCheckpointIO

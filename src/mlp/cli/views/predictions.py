@@ -63,7 +63,7 @@ def labelling(done: Labelling, *, as_json: bool) -> None:
     if done.strange:
         labels = "1 label is" if done.strange == 1 else f"{done.strange} labels are"
         text += (
-            f"\n! {labels} of no class that any version has predicted, such as {done.example!r}:"
+            f"\n! {labels} of a class that no version has predicted, such as {done.example!r}:"
             " they will count as wrong"
         )
     render.document(dataclasses.asdict(done), text, as_json=as_json)

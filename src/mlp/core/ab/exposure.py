@@ -53,7 +53,7 @@ def comparable(all_periods: Sequence[Period], now: Traffic) -> tuple[Period, ...
     """The periods in which both versions of `now` predicted for a part of the keys.
 
     Under a split both have to get requests: at a share of 0 or 1 there is nothing beside it to
-    compare with, and what happened at another time is no comparison. In shadow any share will do.
+    compare with, and what happened at another time cannot be compared. In shadow any share will do.
     """
     return tuple(
         period

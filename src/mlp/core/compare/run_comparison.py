@@ -37,7 +37,7 @@ class Change:
 class MetricChange:
     """A metric in both runs; `relative` is the difference over the magnitude of `before`.
 
-    `difference` and `relative` are None where they are no finite number.
+    `difference` and `relative` are None where they are not finite.
     """
 
     name: str

@@ -69,7 +69,7 @@ class FailureKind(IntEnum):
 
 
 _CODE = (FailureKind.CODE, FailureKind.CODE_ELSEWHERE)
-# A gang that loses a pod so is broken: what the others' code makes of that is no cause.
+# A gang that loses a pod so is broken: what the others' code makes of that is not a cause.
 _TAKEN = (FailureKind.MEMORY, FailureKind.EVICTED, FailureKind.DISRUPTED, FailureKind.DELETED)
 
 

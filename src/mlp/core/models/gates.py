@@ -48,7 +48,7 @@ class Signature:
 
 
 def check_names(names: Sequence[str]) -> None:
-    """Raise UsageError for a name that is no gate's."""
+    """Raise UsageError for a name that is not a gate's."""
     for name in names:
         if name not in ALL_GATES:
             near = did_you_mean(name, ALL_GATES)

@@ -37,7 +37,7 @@ def holders(entries: Iterable[LedgerEntry]) -> dict[str, str]:
             held.pop(entry.alias, None)
             continue
         held[entry.alias] = entry.version
-        # Who becomes champion is no challenger any more.
+        # Who becomes champion is not a challenger any more.
         if _takes_over(entry) and held.get(CHALLENGER) == entry.version:
             del held[CHALLENGER]
     return held

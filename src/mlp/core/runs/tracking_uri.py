@@ -7,7 +7,7 @@ from urllib.parse import unquote
 from mlp.core.errors import ConfigurationError
 
 _SQLITE = "sqlite:///"
-# Addresses without `://` that are no paths.
+# Addresses without `://` that are not paths.
 _SCHEMES = ("databricks", "file", "uc")
 # SQLAlchemy 2.1 means another driver by the plain name than 2.0, not that of mlp-loop[postgres].
 _PLAIN = ("postgresql://", "postgres://")

@@ -67,7 +67,7 @@ class Serve(Section):
 class ServeSpec(Section):
     """What a serving process starts from; as JSON it goes into a file or a ConfigMap.
 
-    `state` None means the variable MLP_STATE: an address with a password is no plain data.
+    `state` None means the variable MLP_STATE: an address with a password is not plain data.
     """
 
     model: str

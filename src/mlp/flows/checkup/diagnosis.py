@@ -150,7 +150,7 @@ def _launches(config: Config, names: Sequence[str]) -> Check:
     strange = [name for name in config.launch if name not in known]
     if not strange:
         return Check("launch", CheckVerdict.OK, "every stage under `launch` is in dvc.yaml")
-    hints = [f"{name!r} is no stage of dvc.yaml{did_you_mean(name, known)}" for name in strange]
+    hints = [f"{name!r} is not a stage of dvc.yaml{did_you_mean(name, known)}" for name in strange]
     return Check(
         "launch",
         CheckVerdict.PROBLEM,

@@ -131,7 +131,7 @@ class _Graph:
     differences: Mapping[tuple[str, str], str]
 
     def known(self, path: str, cwd: Path) -> str:
-        """`path` in the words of the pipeline; UsageError where it is no part of it."""
+        """`path` in the words of the pipeline; UsageError where it is not part of it."""
         paths = list(dict.fromkeys(item.path for _, item in self._items()))
         if path in paths and "://" in path:
             return path
@@ -209,7 +209,7 @@ class _Graph:
         if inside:
             more = ", …" if len(inside) > _SHOWN_INSIDE else ""
             return UsageError(
-                f"{path!r} is no single input or output of the pipeline; it holds "
+                f"{path!r} is not a single input or output of the pipeline; it holds "
                 f"{', '.join(inside[:_SHOWN_INSIDE])}{more}",
                 fix=f"mlp lineage {inside[0]}",
             )
@@ -220,7 +220,7 @@ class _Graph:
                     f"{path!r} is a stage, not a file", fix=f"mlp lineage {out}   (its output)"
                 )
         return UsageError(
-            f"{path!r} is no input or output of the pipeline{did_you_mean(path, seen)}",
+            f"{path!r} is not an input or output of the pipeline{did_you_mean(path, seen)}",
             fix="`mlp lineage FILE` takes what dvc.yaml has under deps and outs",
         )
 

@@ -137,7 +137,9 @@ def described(folder: Path) -> dict[str, Any]:
         text = (folder / "MLmodel").read_text(encoding="utf-8")
         description = yaml.safe_load(text)
     except (OSError, yaml.YAMLError) as e:
-        raise ConfigurationError("it is no MLflow model: MLmodel is missing", cause=str(e)) from e
+        raise ConfigurationError(
+            "it is not an MLflow model: MLmodel is missing", cause=str(e)
+        ) from e
     return description if isinstance(description, dict) else {}
 
 

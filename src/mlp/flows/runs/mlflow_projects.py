@@ -30,7 +30,7 @@ def start(
     """Start `mlp run` in `directory`, for a stage where the entry point has the name of one.
 
     `settings` may have a `target`: a name under `targets` in mlp.yaml, or "local". Raises
-    UsageError for a parameter that is no param, or a setting that is not known.
+    UsageError for a parameter that is not a param, or a setting that is not known.
     """
     launched = _target(directory, settings)
     stages = [state.name for state in data.stages(directory)]

@@ -24,7 +24,7 @@ from mlp.flows.project import Project
 # Delivered runs whose directories (logs, checkpoints, events) are kept.
 _KEPT_RUNS = 20
 _POLL_S = 0.05
-# A recorder speaks to the server itself, and is no part of the stage that `mlp run` was called in.
+# A recorder speaks to the server itself, and is not part of the stage that `mlp run` was called in.
 _NOT_INHERITED = (
     *("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"),
     *(environment.RUN_ID, environment.RUN_DIR, environment.STAGE, environment.STAGE_RUN_ID),

@@ -58,7 +58,7 @@ class Overview:
 class Labelling:
     """What became of a file with labels; those of `unknown` rows wait for their predictions.
 
-    `strange` of them are of no class that any version has predicted, such as `example`.
+    `strange` of them are of a class that no version has predicted, such as `example`.
     """
 
     labels: int
@@ -184,7 +184,7 @@ def _predicted(project: Project, log: "DuckDBPyConnection") -> Mapping[str, bool
 
 
 def _strange(predicted: Iterable[str], log: "DuckDBPyConnection", path: Path) -> Mapping[str, int]:
-    """How often labels come that are of no class which any version has predicted, by label."""
+    """How often labels come that are of a class that no version has predicted, by label."""
     from mlp.adapters.predictions import label_files
     from mlp.core.ab.statistics import outcomes
 

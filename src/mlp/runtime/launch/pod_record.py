@@ -88,7 +88,7 @@ class PodRecord:
         self._kept[path] = size
 
     def _keep_everything(self) -> None:
-        """Events and the files that they speak of; checkpoints are no part of the record."""
+        """Events and the files that they speak of; checkpoints are not part of the record."""
         for path in sorted(self._run.path.rglob("*")):
             part = path.relative_to(self._run.path)
             if path.is_file() and "checkpoints" not in part.parts and part.suffix != ".lock":

@@ -1,7 +1,7 @@
 """The first container of a pod: brings code and data, so that the command finds its workspace.
 
 `python -m mlp.runtime.launch.prepare`; the job is in the environment. Ends with 0, with EXIT_FAILED
-where trying again is no use, else with EXIT_LOST.
+where trying again is pointless, else with EXIT_LOST.
 """
 
 import json

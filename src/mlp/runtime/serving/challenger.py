@@ -309,7 +309,7 @@ class Challenger:
         return 0.0
 
     def _overdue(self) -> bool:
-        """Whether the answer that comes next is late already, so that waiting is no use."""
+        """Whether the answer that comes next is late already, so that waiting is pointless."""
         return any(asked.late for asked in self._asked.values())
 
     def _late(self, number: int) -> None:

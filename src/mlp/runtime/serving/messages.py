@@ -49,7 +49,7 @@ class Headers:
 
 
 def problem(message: str) -> bytes:
-    """The body of an answer that is no success."""
+    """The body of an answer that is not a success."""
     return json.dumps({"message": message}).encode()
 
 

@@ -120,7 +120,7 @@ _FEEDBACK = {
     },
     "responses": {
         "200": _answer("The labels are kept."),
-        "400": _answer("These are no labels."),
+        "400": _answer("These are not labels."),
         "401": _answer("A bearer token is needed."),
         "404": _answer("This server keeps no log of predictions."),
         "413": _answer("The request is too large."),

@@ -214,7 +214,7 @@ class RegistryFollowing:
     def _load(self) -> None:
         """Load the champion where another one is wanted; the old one answers until it is there."""
         wanted = self.traffic.champion
-        # Replaced as a whole: others read it. What nobody asks for any more is no news.
+        # Replaced as a whole: others read it. What nobody asks for any more is left out.
         self._refused = {v: why for v, why in self._refused.items() if v == wanted}
         if wanted is None or (self.champion is not None and self.champion.version == wanted):
             self.succession = None

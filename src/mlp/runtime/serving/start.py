@@ -22,7 +22,7 @@ def read_spec(path: Path, environ: Mapping[str, str] = os.environ) -> ServeSpec:
     try:
         spec = ServeSpec.model_validate_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as e:
-        raise ConfigurationError(f"{path} is no spec of a server", cause=str(e)) from e
+        raise ConfigurationError(f"{path} is not the spec of a server", cause=str(e)) from e
     given: dict[str, Any] = {}
     if environ.get(HOST):
         given["host"] = environ[HOST]

@@ -170,7 +170,7 @@ def _strange_labels(log: Log) -> str:
         return ""
     labels = "1 label is" if len(strange) == 1 else f"{len(strange)} labels are"
     return (
-        f"{labels} of no class that any version has predicted, such as {strange[0]!r}: they count"
+        f"{labels} of a class that no version has predicted, such as {strange[0]!r}: they count"
         f" as wrong; `mlp predictions query` shows how they are written"
     )
 

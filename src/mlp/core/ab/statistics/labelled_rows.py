@@ -85,7 +85,7 @@ def positive(found: Classes, metric: str, wanted: str | None) -> int:
 
 def _absent(wanted: str, have: Sequence[str]) -> int:
     raise ConfigurationError(
-        f"ab.positive is {wanted!r}, which is no class of the log (have: {', '.join(have)})"
+        f"ab.positive is {wanted!r}, which is not a class of the log (have: {', '.join(have)})"
     )
 
 

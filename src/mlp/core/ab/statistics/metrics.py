@@ -126,7 +126,7 @@ def _mean_label(rows: LabelledRows, _: Positive) -> Statistic:
 def _score(rows: LabelledRows, name: str) -> Array:
     """The score of the positive class: its probability, or the prediction where that is one.
 
-    Raises ConfigurationError where the predictions are classes: a loss of those is no loss of
+    Raises ConfigurationError where the predictions are classes: a loss of those is not a loss of
     probabilities, though it can be computed.
     """
     if rows.probability is not None and rows.probability.shape[1] in (1, 2):

@@ -8,7 +8,7 @@ from functools import lru_cache
 Outcome = float | str
 
 _BOOLEANS = {"true": 1.0, "false": 0.0}
-# With more distinct predictions than this they are no classes.
+# With more distinct predictions than this they are not classes.
 MOST_CLASSES = 1000
 
 

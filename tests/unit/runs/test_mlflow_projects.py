@@ -1,3 +1,5 @@
+"""Parameters of `mlflow run` as params of the project."""
+
 import pytest
 
 from mlp.core.errors import UsageError

@@ -29,7 +29,7 @@ from mlp.flows.project import load
 from tests.conftest import BIN, Project
 
 GPU = "nvidia.com/gpu"
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = Path(__file__).parents[3] / "docs"
 
 
 def target(**more: Any) -> KubernetesTarget:

@@ -154,7 +154,7 @@ def test_what_does_not_fit_the_log_is_refused_with_what_would() -> None:
         value("f1", rows([0, 1, 2], [0, 1, 2]))
     assert "f1_macro" in refused.value.fix
     with pytest.raises(
-        ConfigurationError, match=r"'x', which is no class of the log \(have: 0, 1\)"
+        ConfigurationError, match=r"'x', which is not a class of the log \(have: 0, 1\)"
     ):
         value("f1", rows([0, 1], [0, 1]), "x")
     with pytest.raises(ConfigurationError, match="rmse needs numbers, and the log has 'abc'"):

@@ -18,7 +18,7 @@ from mlp.core.serving.replicas import MARK, replicas
 from mlp.core.serving.serve_section import ServeSpec
 from mlp.flows.serving import deploying, readiness
 
-SOURCE = Path(__file__).parents[2]
+SOURCE = Path(__file__).parents[3]
 MLP_YAML: dict[str, Any] = {
     "project": "flights",
     "model": {"name": "flights-delay"},
