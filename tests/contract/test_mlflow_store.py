@@ -27,10 +27,11 @@ PARENT = "mlflow.parentRunId"
 class Written:
     """What MLflow's client has written into a store before it is read."""
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: str, artifacts: Path | None = None) -> None:
         self.uri = uri
+        place = str(artifacts) if artifacts else None  # a server has its own
         self.client = MlflowClient(tracking_uri=uri, registry_uri=uri)
-        self.experiment = self.client.create_experiment("flights 'of' 2013")
+        self.experiment = self.client.create_experiment("flights 'of' 2013", place)
         self.other = self.client.create_experiment("another")
         self.first = self._run(self.experiment, "one", 1_000, {"mlp.run_id": "aa11", "kind": "p"})
         self.second = self._run(self.experiment, "two", 2_000, {"mlp.run_id": "aa22", "kind": "p"})
@@ -67,13 +68,14 @@ class Written:
 
 @pytest.fixture(scope="module")
 def sqlite(tmp_path_factory: pytest.TempPathFactory) -> Written:
-    return Written(f"sqlite:///{tmp_path_factory.mktemp('sqlite')}/mlflow.db")
+    folder = tmp_path_factory.mktemp("sqlite")
+    return Written(f"sqlite:///{folder}/mlflow.db", folder / "artifacts")
 
 
 @pytest.fixture(scope="module")
-def postgresql() -> Iterator[Written]:
+def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Written]:
     with postgres() as uri:
-        yield Written(uri)
+        yield Written(uri, tmp_path_factory.mktemp("postgresql"))
 
 
 @pytest.fixture(scope="module")

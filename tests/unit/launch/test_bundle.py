@@ -369,6 +369,6 @@ def test_a_bundle_whose_end_is_missing_is_not_taken_for_complete(
     tar = gzip.decompress(made.path.read_bytes())
     raw = gzip.compress(tar[: blocks * tarfile.BLOCKSIZE])
     made.path.write_bytes(raw)
-    with pytest.raises(ConfigurationError, match="no code bundle"):
+    with pytest.raises(ConfigurationError, match="not a code bundle"):
         bundle.unpack(made.path, tmp_path / "into", hashlib.sha256(raw).hexdigest())
     assert not (tmp_path / "into").exists()
