@@ -1,4 +1,4 @@
-"""`mlp ab`: who answers, at which share, and whether the challenger is better."""
+"""`mlp ab`: the verdict on the challenger, and its share of the users."""
 
 import dataclasses
 from typing import TYPE_CHECKING

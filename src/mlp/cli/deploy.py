@@ -125,7 +125,7 @@ def promote(reason: str, json_output: bool, project: "Project") -> None:
 @options.json_output
 @options.project
 def abort(reason: str, json_output: bool, project: "Project") -> None:
-    """Take the challenger back: it gets no request any more, and is challenger no longer."""
+    """Take the challenger back: it gets no more requests, and is no longer the challenger."""
     import dataclasses
 
     from mlp.cli import render

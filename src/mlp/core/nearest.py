@@ -1,4 +1,4 @@
-"""What somebody probably meant."""
+"""The known name that is nearest to an unknown one: "did you mean"."""
 
 from collections.abc import Iterable
 

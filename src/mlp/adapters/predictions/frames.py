@@ -2,7 +2,8 @@
 
 A frame is MARKER (8) | header, request, response length (4 each) | CRC-32 of these three parts |
 CRC-32 of the frame's head | header | request | response. The marker follows from the segment's
-name, so that no request's body can pretend to hold one.
+name, so that no request's body can pretend to hold one. Lines of JSON, as in `event_file`, would
+have every body escaped before it is answered.
 """
 
 import struct

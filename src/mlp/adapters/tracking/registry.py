@@ -139,7 +139,7 @@ def files_at(uri: str, location: str) -> Iterator[Path]:
     own = local_path(location)
     if own is not None:
         if not own.is_dir():
-            raise Refused(f"there are no files at {location} any more", fix=_MISSING)
+            raise Refused(f"the files at {location} are gone", fix=_MISSING)
         yield own
         return
     with tempfile.TemporaryDirectory(prefix="mlp-model-") as scratch:

@@ -71,7 +71,7 @@ def pipeline_of(uri: str, run_id: str) -> RunRecord:
 def _there(store: MlflowStore, mlflow_id: str) -> RunRecord:
     run = store.run(mlflow_id)
     if run is None:
-        raise Refused(f"MLflow has no run {mlflow_id} any more")
+        raise Refused(f"MLflow no longer has the run {mlflow_id}")
     return run
 
 

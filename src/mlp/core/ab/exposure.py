@@ -1,4 +1,4 @@
-"""Who was to be answered by whom, and when: periods of constant traffic, from the ledger."""
+"""Exposure: the periods in which each version had the same share of the users, from the ledger."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

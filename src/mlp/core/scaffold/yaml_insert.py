@@ -1,4 +1,8 @@
-"""Puts a section into a YAML text and leaves every other line of it as it is."""
+"""Puts a section into a YAML text and leaves every other line of it as it is.
+
+ruamel.yaml keeps comments, and writes all lines anew, in its own spacing: whoever reads the diff of
+what `mlp targets add` did would look for one section in a changed file.
+"""
 
 import re
 from collections.abc import Mapping

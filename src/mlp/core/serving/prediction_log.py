@@ -1,4 +1,4 @@
-"""What the log of predictions keeps: what is told of requests, and the rows that it becomes."""
+"""What the log of predictions keeps: requests and labels as they come, and their rows."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

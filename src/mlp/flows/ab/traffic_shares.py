@@ -1,4 +1,4 @@
-"""Who answers: champion, challenger and its share, now and from now on."""
+"""Traffic shares: shows which version serves which share of the users, and sets them."""
 
 from mlp.core.ab.traffic import Traffic, traffic
 from mlp.core.errors import ConfigurationError, UsageError

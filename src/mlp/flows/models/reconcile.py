@@ -8,24 +8,17 @@ from mlp.core.errors import ConfigurationError
 from mlp.core.models.ledger import CHALLENGER, Action, LedgerEntry
 from mlp.core.models.model_version import MODEL_MADE, RegisteredModel, VersionTag, model_made
 from mlp.core.models.standing import holders, lifecycle, to_clear, unsettled
-from mlp.flows.models.opened_model import Opened, opened
-from mlp.flows.project import Project
+from mlp.flows.models.opened_model import Opened
 
 
-def reconcile(project: Project) -> list[LedgerEntry]:
+def settle(model: Opened) -> list[LedgerEntry]:
     """Bring the ledger up to MLflow's aliases, which are the truth; returns what was appended.
 
     An intent that nobody is at work on is settled by what the alias is; an alias that differs from
     the ledger is FOUND. Waits for whoever is changing an alias, only where there is a difference.
-    Raises ConfigurationError where the registry's file is not there any more, or the ledger is of
-    another registered model of this name.
+    Raises ConfigurationError where the registry's file is gone, or the ledger is of another
+    registered model of this name.
     """
-    with opened(project) as model:
-        return settle(model)
-
-
-def settle(model: Opened) -> list[LedgerEntry]:
-    """The same for a model that is opened."""
     entries = model.entries()
     aliases = _aliases(_registered(model, entries))
     if not unsettled(entries, aliases) and not to_clear(entries, aliases):

@@ -90,11 +90,6 @@ class App:
         for _, future in self._waiting.values():
             settle(future, _TIME_OVER)
 
-    @property
-    def under_way(self) -> int:
-        """How many requests for predictions are not answered yet."""
-        return self._under_way
-
     def not_ready(self) -> str:
         """Why this worker is not ready, empty where it is."""
         if self._hung:

@@ -157,7 +157,7 @@ class Supervisor:
                 log.error("worker %d did not drain in time: it is killed", slot)
                 _kill(worker.process)
             elif now - worker.seen > silence:
-                log.error("worker %d says nothing any more: it is killed", slot)
+                log.error("worker %d does not respond: it is killed", slot)
                 _kill(worker.process)
         for slot, at in list(self._start_at.items()):
             if now >= at:
