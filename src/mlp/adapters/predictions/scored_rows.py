@@ -1,17 +1,11 @@
-"""The rows of a request and of its answer, in MLflow's scoring protocol.
-
-The forms: https://mlflow.org/docs/latest/ml/deployment/deploy-model-locally/ (dataframe_split,
-dataframe_records, instances, inputs, CSV), and Parquet, which MLflow's server takes too.
-"""
+"""The rows of a request and of its answer, in MLflow's scoring protocol."""
 
 import math
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from typing import Any
 
-CSV = "text/csv"
-PARQUET = "application/vnd.apache.parquet"
-_FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")
+from mlp.core.serving.scoring_formats import CSV, INPUTS, PARQUET, SPLIT, columns_of, data_of
 
 
 def of_request(body: bytes, content_type: str) -> list[Any] | None:
@@ -88,17 +82,17 @@ def dumps(value: Any) -> str:
 
 
 def _json(body: Any) -> list[Any] | None:
-    forms = [form for form in _FORMS if isinstance(body, dict) and form in body]
-    if len(forms) != 1:
+    found = data_of(body)
+    if found is None:
         return None
-    data = body[forms[0]]
-    if forms[0] == "dataframe_split":
+    form, data = found
+    if form == SPLIT:
         return _split(data)
     if isinstance(data, list):
         return data
     if isinstance(data, dict):
         return _columns(data)
-    return None if data is None or forms[0] != "inputs" else [data]
+    return None if data is None or form != INPUTS else [data]
 
 
 def _split(table: Any) -> list[Any] | None:
@@ -115,17 +109,12 @@ def _split(table: Any) -> list[Any] | None:
 
 def _columns(columns: Mapping[str, Any]) -> list[Any] | None:
     """Rows of a table that came by columns; one where its columns are single values."""
-    values = list(columns.values())
-    if not values:
-        return None
-    if not any(isinstance(value, list) for value in values):
+    if columns and not any(isinstance(value, list) for value in columns.values()):
         return [dict(columns)]
-    if not all(isinstance(value, list) for value in values):
+    table = columns_of(columns)
+    if table is None:
         return None
-    if len({len(value) for value in values}) != 1:
-        return None
-    names = list(columns)
-    return [dict(zip(names, row, strict=True)) for row in zip(*values, strict=True)]
+    return [dict(zip(table, row, strict=True)) for row in zip(*table.values(), strict=True)]
 
 
 def _csv(body: bytes) -> list[Any]:

@@ -4,7 +4,8 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-JSON = "application/json"
+from mlp.core.serving.scoring_formats import JSON
+
 TEXT = "text/plain; charset=utf-8"
 
 

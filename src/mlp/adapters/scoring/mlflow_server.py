@@ -8,15 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlp.adapters.base import importing
-from mlp.adapters.scoring.answers import JSON, TEXT, Refusal, ScoringAnswer
+from mlp.adapters.scoring.answers import TEXT, Refusal, ScoringAnswer
 from mlp.core.runs.environment import QUIET
+from mlp.core.serving.scoring_formats import CSV, JSON, PARQUET
 
 if TYPE_CHECKING:
     from mlflow.pyfunc import PyFuncModel
     from pandas import DataFrame
 
-CSV = "text/csv"
-PARQUET = "application/vnd.apache.parquet"
 # The keys by which MLflow tells requests in the style of language models.
 UNIFIED = frozenset({"messages", "prompt", "input"})
 _LARGE_EXPONENT = re.compile(r"[0-9.][eE][+-]?[0-9]{3}")

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlp.adapters.scoring import fast_answers, mlflow_server, scoring_requests, signature
-from mlp.adapters.scoring.answers import JSON, Refusal, ScoringAnswer
+from mlp.adapters.scoring.answers import Refusal, ScoringAnswer
 from mlp.adapters.scoring.scoring_requests import ScoringRequest
+from mlp.core.serving.scoring_formats import JSON
 
 if TYPE_CHECKING:
     from mlflow.pyfunc import PyFuncModel

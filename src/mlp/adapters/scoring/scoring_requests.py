@@ -10,12 +10,21 @@ from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 from mlp.adapters.scoring import mlflow_server
-from mlp.adapters.scoring.answers import JSON, Refusal
+from mlp.adapters.scoring.answers import Refusal
+from mlp.core.serving.scoring_formats import (
+    CSV,
+    FORMATS,
+    INPUTS,
+    INSTANCES,
+    JSON,
+    SPLIT,
+    columns_of,
+    data_of,
+)
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-_FORMATS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 # Larger numbers without a point or an exponent are floats for orjson and integers for json.
 LARGEST = 2.0**63
 
@@ -88,7 +97,7 @@ class ScoringRequest:
         if frame is None:  # cannot be read: MLflow says why
             return self.body
         some = frame.iloc[list(self.chosen)]
-        if mlflow_server.kind(self.content_type) == mlflow_server.CSV:
+        if mlflow_server.kind(self.content_type) == CSV:
             return str(some.to_csv(index=False))
         return bytes(some.to_parquet())
 
@@ -143,27 +152,25 @@ def _decoded(body: bytes) -> dict[str, Any]:
 
 def _rows(document: dict[str, Any]) -> list[Any] | None:
     """Something with an element for each row, where the request comes in rows."""
-    found = [name for name in _FORMATS if name in document]
-    if len(found) != 1 or mlflow_server.UNIFIED & document.keys():
+    found = data_of(document)
+    if found is None or mlflow_server.UNIFIED & document.keys():
         return None
-    data = document[found[0]]
-    if found[0] == "dataframe_split":
+    form, data = found
+    if form == SPLIT:
         data = data.get("data") if isinstance(data, dict) else None
-    if found[0] in ("instances", "inputs") and isinstance(data, dict):
-        columns = list(data.values())
-        if not columns or not all(isinstance(column, list) for column in columns):
-            return None
-        return columns[0] if len({len(column) for column in columns}) == 1 else None
+    if form in (INSTANCES, INPUTS) and isinstance(data, dict):
+        columns = columns_of(data)
+        return next(iter(columns.values())) if columns else None
     return data if isinstance(data, list) else None
 
 
 def _column(document: dict[str, Any], column: str) -> list[Any] | None:
     """A column's value in each row."""
-    rows = _rows(document)
-    if rows is None:
+    rows, found = _rows(document), data_of(document)
+    if rows is None or found is None:
         return _of_one_row(document, column)
-    data = next(document[name] for name in _FORMATS if name in document)
-    if isinstance(data, dict) and "dataframe_split" not in document:
+    form, data = found
+    if isinstance(data, dict) and form != SPLIT:
         return data.get(column)
     if isinstance(data, dict):
         columns = data.get("columns")
@@ -180,8 +187,8 @@ def _column(document: dict[str, Any], column: str) -> list[Any] | None:
 
 def _of_one_row(document: dict[str, Any], column: str) -> list[Any] | None:
     """The value of a column that all of a request has: beside the data, or alone in its column."""
-    beside = {name: value for name, value in document.items() if name not in _FORMATS}
-    for data in (beside, document.get("inputs"), document.get("instances")):
+    beside = {name: value for name, value in document.items() if name not in FORMATS}
+    for data in (beside, document.get(INPUTS), document.get(INSTANCES)):
         if not isinstance(data, dict) or column not in data:
             continue
         value = data[column]
@@ -194,11 +201,12 @@ def _of_one_row(document: dict[str, Any], column: str) -> list[Any] | None:
 
 def _some(document: dict[str, Any], chosen: Sequence[int]) -> dict[str, Any]:
     """The same request for some of its rows."""
-    name = next(name for name in _FORMATS if name in document)
-    data = document[name]
+    found = data_of(document)
+    assert found is not None, "it comes in rows"
+    name, data = found
     if isinstance(data, list):
         return {**document, name: [data[row] for row in chosen]}
-    by_row = ("data", "index") if name == "dataframe_split" else data.keys()
+    by_row = ("data", "index") if name == SPLIT else data.keys()
     some = {
         key: [values[row] for row in chosen]
         if key in by_row and isinstance(values, list)
