@@ -63,8 +63,9 @@ def test_data_in_the_cache_only_has_to_be_checked_out(make_project: Make) -> Non
 
 
 def test_without_a_remote_nobody_is_sent_to_one(make_project: Make) -> None:
-    done = cloned(make_project).call("run")
-    assert "add the DVC remote that has it" in done.err
+    project = cloned(make_project)
+    assert "add the DVC remote that has it" in project.call("run").err
+    assert "add the DVC remote that has it" in project.mlp("run", "--pull").err
 
 
 @pytest.mark.parametrize("downloaded", [True, False])

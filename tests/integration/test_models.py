@@ -150,6 +150,7 @@ def test_the_model_of_a_run_that_failed_is_not_promoted_unless_it_is_accepted(
     failed = store.run(saved["good"], status="FAILED")
     told = store.mlp("register", failed)
     assert told.code == 0 and "ended as FAILED" in told.err
+    assert "next: mlp run " in told.out
     assert "its run ended as FAILED" in _refused(store, "1", "provenance")
     finished = store.run(cached_from=failed)
     assert store.ok("register", finished)["already"]

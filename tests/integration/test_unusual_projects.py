@@ -226,6 +226,7 @@ def test_a_corrupt_lock_file_is_told_with_the_fix(make_project: Make, damage: st
             "both a dependency and an output",
         ),
         ("stages:\n  a: {cmd: x, outs: [o]}\n  b: {cmd: x, outs: [o]}\n", "o"),
+        ("stages:\n  s: {cmd: x, deps: [dvc.yaml]}\n", "take it out of `deps`"),
     ],
 )
 def test_a_mistake_in_dvc_yaml_is_told_without_a_run(

@@ -234,6 +234,13 @@ def judged(log: Log, share: float = 0.5, metric: str = "accuracy", **ab: Any) ->
     return judge(log, question, Ab(**ab))
 
 
+def test_no_interval_goes_beyond_what_the_metric_can_be() -> None:
+    """Nearly all rows are right: the normal interval would end above 1."""
+    arm = judged(world(600, 0, right=0.99)).challenger
+    assert arm.value is not None and 0.97 < arm.value < 1
+    assert arm.high == 1
+
+
 def test_a_better_and_a_worse_challenger_are_told() -> None:
     better, worse = judged(world(6000, 0, right=0.9)), judged(world(6000, 0, right=0.7))
     assert (better.outcome, worse.outcome) == (Outcome.BETTER, Outcome.WORSE)

@@ -586,6 +586,13 @@ def test_everything_that_is_found_is_proposed(
     assert (answering.root / "mlp.yaml").read_text() == CONFIG
 
 
+def test_a_kueue_that_is_being_removed_is_taken_for_none(
+    answering: Project, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(HAS, "/apis/kueue.x-k8s.io", {"kind": "APIGroup", "versions": []})
+    assert "queue" not in document(capsys, *ADD, "--dry-run")["section"]
+
+
 def test_a_queue_that_is_not_there_is_answered_with_those_that_are(
     answering: Project, capsys: pytest.CaptureFixture[str]
 ) -> None:
