@@ -42,14 +42,15 @@ def refuse_params(stages: "Iterable[Stage]") -> None:
     """
     from dvc.dependency import ParamsDependency
 
-    for stage in stages:
-        for dep in stage.deps:
-            params = dep.read_params() if isinstance(dep, ParamsDependency) else {}
-            for key, value in params.items():
-                try:
-                    json.dumps(value)
-                except TypeError as e:
-                    raise _refused(str(dep), key, _kind(value)) from e
+    deps = (dep for stage in stages for dep in stage.deps if isinstance(dep, ParamsDependency))
+    # The stages of a matrix share theirs: each file is parsed once.
+    distinct = {(str(dep), tuple(dep.params)): dep for dep in deps}
+    for dep in distinct.values():
+        for key, value in dep.read_params().items():
+            try:
+                json.dumps(value)
+            except TypeError as e:
+                raise _refused(str(dep), key, _kind(value)) from e
 
 
 def _kind(value: Any) -> str:
