@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from mlp.adapters.predictions import scored_rows
@@ -78,52 +79,35 @@ class Reader:
         predicted = [None] * len(positions) if failed else scored_rows.aligned(answer, positions)
         row = self._rows_of(header, failed)
         if not positions or predicted is None or (frame.request and features is None):
-            yield row(0, None, _whole(answer), None, self._raw(frame.request))
+            whole = _predicted(_whole(answer), None)
+            yield row(row=0, user_key=None, features=self._raw(frame.request), **whole)
             return
         show = self._shown()
         keys = scored_rows.aligned(keys, positions)
         probabilities = scored_rows.aligned(header.get("probabilities"), positions)
         for i, position in enumerate(positions):
             yield row(
-                position,
-                self._key(keys[i]) if keys else None,
-                predicted[i],
-                probabilities[i] if probabilities else None,
-                show(features[i]) if features is not None else None,
+                row=position,
+                user_key=self._key(keys[i]) if keys else None,
+                features=show(features[i]) if features is not None else None,
+                **_predicted(predicted[i], probabilities[i] if probabilities else None),
             )
 
     def _rows_of(self, header: Mapping[str, Any], failed: bool) -> Callable[..., PredictionRow]:
-        """Makes the rows of a request: of position, key, prediction, probabilities, features."""
-        request_id, time = _text(header["request_id"]), moment(header["at"])
-        reason = _text(header.get("failed"))
-
-        def row(
-            position: int,
-            key: str | None,
-            prediction: Any,
-            probabilities: Sequence[Any] | None,
-            features: str | None,
-        ) -> PredictionRow:
-            return PredictionRow(
-                request_id=request_id,
-                row=position,
-                time=time,
-                model=self.model,
-                version=header["version"],
-                run_id=header.get("run_id"),
-                route=header["route"],
-                user_key=key,
-                latency_ms=header["latency_ms"],
-                status=header["status"],
-                failed=failed,
-                reason=reason,
-                prediction=None if prediction is None else scored_rows.dumps(prediction),
-                prediction_number=scored_rows.number(prediction),
-                probabilities=_numbers(probabilities),
-                features=features,
-            )
-
-        return row
+        """PredictionRow with what all rows of a request have in common."""
+        return partial(
+            PredictionRow,
+            request_id=_text(header["request_id"]),
+            time=moment(header["at"]),
+            model=self.model,
+            version=header["version"],
+            run_id=header.get("run_id"),
+            route=header["route"],
+            latency_ms=header["latency_ms"],
+            status=header["status"],
+            failed=failed,
+            reason=_text(header.get("failed")),
+        )
 
     def _key(self, key: Any) -> str | None:
         if key is None:
@@ -169,10 +153,14 @@ _EPOCH = datetime(1970, 1, 1)
 _LAST = 253402300799.0  # the end of the year 9999
 
 
-def _numbers(values: Sequence[Any] | None) -> Sequence[float | None] | None:
-    """The probabilities, None where they are not all numbers."""
-    numbers = all(isinstance(value, int | float) or value is None for value in values or ())
-    return list(values) if values and numbers else None
+def _predicted(prediction: Any, probabilities: Sequence[Any] | None) -> dict[str, Any]:
+    """The fields of a row that hold its prediction; probabilities only where all are numbers."""
+    numbers = all(isinstance(value, int | float) or value is None for value in probabilities or ())
+    return {
+        "prediction": None if prediction is None else scored_rows.dumps(prediction),
+        "prediction_number": scored_rows.number(prediction),
+        "probabilities": list(probabilities) if probabilities and numbers else None,
+    }
 
 
 def _whole(answer: Sequence[Any]) -> Any:
