@@ -1,6 +1,7 @@
 """What differs between two runs, and why one is better."""
 
 import os
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,7 +30,7 @@ def diff(project: Project, a: str, b: str) -> Difference:
 
     Raises UsageError where a reference means no run. What cannot be compared is said in the notes.
     """
-    command = f"mlp runs diff {a} {b}"
+    command = shlex.join(["mlp", "runs", "diff", a, b])
     return difference(project, _state(project, a, command), _state(project, b, command))
 
 
@@ -39,7 +40,7 @@ def why(project: Project, a: str, b: str, metric: str | None = None) -> MetricEx
     Without `metric` it is the first that differs. Raises UsageError where the runs have no metric
     of that name in common.
     """
-    command = f"mlp runs why {a} {b}"
+    command = shlex.join(["mlp", "runs", "why", a, b])
     before, after = _state(project, a, command), _state(project, b, command)
     return blame.explain(difference(project, before, after), before, after, metric)
 
