@@ -6,6 +6,7 @@ from datetime import datetime
 
 from mlp.cli import render
 from mlp.core.ab.exposure import Period
+from mlp.core.ab.traffic import percent
 from mlp.core.ab.verdict import Verdict
 from mlp.core.errors import UsageError
 from mlp.core.models.ledger import LedgerEntry
@@ -111,12 +112,10 @@ def status(found: ABStatus) -> str:
     if now.challenger is None:
         who = f"version {now.champion} answers everybody" if now.champion else "nobody answers"
     elif now.shadow:
-        who = (
-            f"version {now.champion} answers, and version {now.challenger} predicts beside it for "
-        )
-        who += f"{_percent(now.share)} of the users"
+        does = f"predicts beside it for {percent(now.share)} of the users"
+        who = f"version {now.champion} answers, and version {now.challenger} {does}"
     else:
-        share = _percent(now.share)
+        share = percent(now.share)
         who = f"version {now.champion} answers, and version {now.challenger} {share} of the users"
     parts = [f"{found.model}: {who}"]
     if found.taken_out is not None:
@@ -137,11 +136,7 @@ def shared(entry: LedgerEntry) -> str:
     """What the ledger says now."""
     share, shadow = float(entry.evidence["share"]), bool(entry.evidence["shadow"])
     does = "predicts beside the champion for" if shadow else "answers"
-    return f"version {entry.version} {does} {_percent(share)} of the users (entry {entry.number})"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.4g} %"
+    return f"version {entry.version} {does} {percent(share)} of the users (entry {entry.number})"
 
 
 def _period(period: Period) -> tuple[str, str, float, str]:

@@ -55,3 +55,8 @@ def position(salt: str, key: str) -> float:
     """
     digest = blake2b(key.encode(), digest_size=8, key=salt.encode()[:64]).digest()
     return (int.from_bytes(digest) >> 11) * 2.0**-53
+
+
+def percent(share: float) -> str:
+    """A share of the users, as people read it."""
+    return f"{100 * share:.4g} %"

@@ -14,7 +14,7 @@ from mlp.adapters.prometheus import Metrics
 from mlp.adapters.scoring import Scorer, brings_code, left_code
 from mlp.adapters.state import StateDatabase, open_state
 from mlp.adapters.tracking import registry
-from mlp.core.ab.traffic import Traffic, traffic
+from mlp.core.ab.traffic import Traffic, percent, traffic
 from mlp.core.errors import MlpError, RemoteError
 from mlp.core.models.ledger import Action, LedgerEntry
 from mlp.core.serving.serve_section import ServeSpec
@@ -298,7 +298,7 @@ def _in_words(now: Traffic) -> str:
     if now.challenger is None:
         return f"{champion}, no challenger"
     does = "predicts beside it for" if now.shadow else "answers"
-    return f"{champion}; challenger {now.challenger} {does} {100 * now.share:.4g} % of the users"
+    return f"{champion}; challenger {now.challenger} {does} {percent(now.share)} of the users"
 
 
 def _already(entry: LedgerEntry) -> Callable[[Sequence[LedgerEntry]], bool]:
