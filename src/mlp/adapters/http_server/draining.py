@@ -1,4 +1,4 @@
-"""uvicorn's server, which goes on accepting for a while after the signal and leaves nobody out."""
+"""uvicorn's server, which goes on accepting for a while after the signal, and then drains."""
 
 import asyncio
 import logging
